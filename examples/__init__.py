@@ -1,0 +1,1 @@
+"""Short programs around the pipeline."""

@@ -1,0 +1,33 @@
+"""The whole pipeline in one place: from planned shards to committed parts."""
+
+from __future__ import annotations
+
+import functools
+
+import apache_beam as beam
+
+from pipeline.settings import Settings
+from transforms import parts
+from transforms.commit import CommitParts
+from transforms.decoding import DecodeShards
+from transforms.inference import InferFeatures
+from transforms.shards import ShardPointer
+
+
+def build(
+    pipeline: beam.Pipeline, shards: list[ShardPointer], settings: Settings, output: str
+) -> beam.PCollection[parts.Part]:
+    """Applies the transforms; everything from decoding to commit runs as one fused stage."""
+    return (
+        pipeline
+        | "Shards" >> beam.Create(shards)
+        | "Decode"
+        >> DecodeShards(
+            settings.image,
+            settings.batch_size,
+            settings.examples,
+            part_path=functools.partial(parts.part_path, output),
+        )
+        | "Infer" >> InferFeatures(settings.source)
+        | "Commit" >> CommitParts(output, settings.part_format)
+    )

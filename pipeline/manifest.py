@@ -1,0 +1,173 @@
+"""What an output directory holds: parts, error rows, `_run.json`, and whose it is.
+
+The parts are the only record of what is done. `_run.json` and `_SUCCESS` are written last, for
+people and schedulers; nothing here decides by them.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import json
+import os
+import shlex
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from transforms import parts, storage
+from transforms.errors import UserError
+from transforms.parts import Part
+
+RUN_FILE = "_run.json"
+SUCCESS_FILE = "_SUCCESS"
+PLAN_DIRECTORY = "_plan"
+
+_OURS = frozenset({RUN_FILE, SUCCESS_FILE, PLAN_DIRECTORY, parts.ERRORS_DIRECTORY})
+
+
+@dataclasses.dataclass
+class Output:
+    """An output directory and the parts seen in it so far.
+
+    Attributes:
+      directory: local path or URI.
+      parts: committed parts by file name; `refresh` adds new ones, reading each footer once.
+    """
+
+    directory: str
+    parts: dict[str, Part] = dataclasses.field(default_factory=dict)
+
+    def refresh(self) -> Output:
+        """Sees parts that were committed since; returns itself."""
+        for name in storage.list_names(self.directory):
+            if parts.is_part_name(name) and name not in self.parts:
+                self.parts[name] = parts.read_part(storage.join(self.directory, name))
+        return self
+
+    def path(self, *names: str) -> str:
+        """A path below the directory."""
+        return storage.join(self.directory, *names)
+
+    @property
+    def rows(self) -> int:
+        """Rows in all parts."""
+        return sum(part.rows for part in self.parts.values())
+
+    @property
+    def errors(self) -> int:
+        """Error rows of all parts."""
+        return sum(part.errors for part in self.parts.values())
+
+    def committed_ids(self) -> dict[str, str]:
+        """Version by id, of all rows and error rows that are committed."""
+        versions: dict[str, str] = {}
+        paths = [self.path(name) for name in self.parts]
+        for path in [*paths, *self.error_paths()]:
+            with storage.arrow_input(path) as file:
+                table = pq.ParquetFile(file).read(["id", "version"])
+            versions.update(zip(table["id"].to_pylist(), table["version"].to_pylist(), strict=True))
+        return versions
+
+    def error_paths(self) -> list[str]:
+        """The files of error rows that a committed part names."""
+        names = [part.errors_file for part in self.parts.values() if part.errors_file]
+        return [self.path(parts.ERRORS_DIRECTORY, name) for name in sorted(names)]
+
+    def error_types(self) -> collections.Counter[str]:
+        """How many error rows there are of each type."""
+        counter: collections.Counter[str] = collections.Counter()
+        for path in self.error_paths():
+            with storage.arrow_input(path) as file:
+                counter.update(pq.ParquetFile(file).read(["error_type"])["error_type"].to_pylist())
+        return counter
+
+    def seconds(self, shards: set[str]) -> dict[str, float]:
+        """Time spent by stage on the given shards."""
+        total: collections.Counter[str] = collections.Counter()
+        for part in self.parts.values():
+            if part.shard in shards:
+                total.update(part.seconds)
+        return dict(total)
+
+
+def open_output(directory: str) -> Output:
+    """Opens an output directory, new or of an earlier run.
+
+    Raises:
+      UserError: it is a file, or holds files that are not of this program.
+    """
+    if storage.is_local(directory) and os.path.exists(directory) and not os.path.isdir(directory):
+        raise UserError(f"--output {directory}: is a file; give a directory")
+    strangers = [name for name in storage.list_names(directory) if not _is_ours(name)]
+    if strangers:
+        raise UserError(
+            f"--output {directory}: holds files that are not of this program, such as "
+            f"{strangers[0]}; give a new or empty directory"
+        )
+    return Output(directory)
+
+
+def overwrite(output: Output) -> None:
+    """Deletes an earlier output; the sign that it is finished goes first."""
+    names = storage.list_names(output.directory)
+    storage.delete([output.path(name) for name in sorted(names, key=parts.is_part_name)])
+    output.parts.clear()
+
+
+def check_parts(output: Output, fingerprint: dict[str, str]) -> None:
+    """Reads the footers of the parts: an output directory belongs to one fingerprint.
+
+    Raises:
+      UserError: a part cannot be read, or was made with other settings; the message says which.
+    """
+    try:
+        output.refresh()
+    except (ValueError, OSError) as error:
+        raise UserError(
+            f"--output {output.directory}: a part cannot be read: {error}; delete that file, or "
+            "give --overwrite to start anew"
+        ) from error
+    for part in output.parts.values():
+        differing = [
+            f"{name} was {part.fingerprint.get(name)}, is {fingerprint.get(name)}"
+            for name in sorted(part.fingerprint.keys() | fingerprint.keys())
+            if part.fingerprint.get(name) != fingerprint.get(name)
+        ]
+        if differing:
+            raise UserError(
+                f"--output {output.directory}: made with other settings: {'; '.join(differing)}. "
+                "Give another --output, or --overwrite to start anew"
+            )
+
+
+def start(output: Output) -> None:
+    """Takes back what says that the output is finished."""
+    storage.delete([output.path(SUCCESS_FILE)])
+
+
+def finish(output: Output, report: dict[str, Any], succeeded: bool) -> None:
+    """Clears what was temporary, then writes `_run.json` and, if all is well, `_SUCCESS`."""
+    named = {part.errors_file for part in output.parts.values()}
+    errors = output.path(parts.ERRORS_DIRECTORY)
+    storage.delete(
+        [output.path(PLAN_DIRECTORY)]
+        + [output.path(name) for name in storage.list_names(output.directory) if _is_leftover(name)]
+        + [storage.join(errors, name) for name in storage.list_names(errors) if name not in named]
+    )
+    storage.write_text(output.path(RUN_FILE), json.dumps(report, indent=2, sort_keys=False) + "\n")
+    if succeeded:
+        storage.write_text(output.path(SUCCESS_FILE), "")
+
+
+def command_line(argv: list[str]) -> str:
+    """The command as it could be typed again."""
+    return shlex.join(["python", "-m", "pipeline.run", *argv])
+
+
+def _is_ours(name: str) -> bool:
+    return name in _OURS or parts.is_part_name(name) or _is_leftover(name)
+
+
+def _is_leftover(name: str) -> bool:
+    return name.startswith(storage.TEMPORARY_PREFIX)

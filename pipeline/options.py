@@ -1,0 +1,291 @@
+"""The command line, as Beam `PipelineOptions`, so that every runner's own flags keep working."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import difflib
+import io
+import itertools
+import re
+from typing import Any, NoReturn
+
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+
+import runners
+from transforms import builtin, images
+from transforms.errors import UserError
+
+EPILOG = """\
+The flags of Beam's runners work as well, for example --direct_num_workers, --flink_master,
+--project, --region, --temp_location. Exit codes: 0 done; 1 failed, or more errors than
+--max_error_rate; 2 a mistake in the command or its inputs; 130 interrupted.
+"""
+
+
+class ImageOptions(PipelineOptions):
+    """What to read, which model, and where to write."""
+
+    @classmethod
+    def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
+        _add_input(parser.add_argument_group("input"))
+        _add_model(parser.add_argument_group("model"))
+        _add_output(parser.add_argument_group("output"))
+
+
+def parse(argv: list[str]) -> ImageOptions:
+    """Options from the command line.
+
+    Raises:
+      UserError: a flag is missing, unknown or has an unusable value.
+      SystemExit: after `--help`.
+    """
+    argv = _without_beam_labels(argv)
+    own_parser().parse_known_args(argv)
+    usage = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(usage):
+            _check_known(argv)
+            options = PipelineOptions(argv).view_as(ImageOptions)
+    except SystemExit:  # argparse has printed the usage of all of Beam, then what is wrong
+        raise UserError(usage.getvalue().rsplit("error: argument ", 1)[-1].strip()) from None
+    _check_values(options)
+    return options
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UserError(message.removeprefix("argument "))
+
+
+def own_parser() -> argparse.ArgumentParser:
+    """A parser of this program's own options: for `--help`, clear errors and the README's table."""
+    parser = _Parser(
+        prog="python -m pipeline.run",
+        usage="%(prog)s --input PATH --output DIR [option ...]",
+        description="Images to feature vectors or logits in Parquet.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--runner",
+        default="DirectRunner",
+        metavar="NAME",
+        help="Beam runner (default: %(default)s, on this machine)",
+    )
+    ImageOptions._add_argparse_args(parser)
+    return parser
+
+
+def image_size(options: ImageOptions) -> tuple[int, int] | None:
+    """`--image_size` as (height, width) in pixels, or None if it was not given."""
+    text = options.image_size
+    if text is None:
+        return None
+    match = re.fullmatch(r"([1-9]\d*)(?:[xX×]([1-9]\d*))?", text)
+    if match is None:
+        raise UserError(f"--image_size {text}: give HEIGHTxWIDTH in pixels, for example 224x224")
+    return int(match[1]), int(match[2] or match[1])
+
+
+def kept_names(options: ImageOptions) -> list[str]:
+    """`--keep` as a list of feature names."""
+    return [name for name in (options.keep or "").split(",") if name]
+
+
+def _add_input(group: Any) -> None:
+    group.add_argument(
+        "--input",
+        action="extend",
+        nargs="+",
+        metavar="PATH",
+        help="file, directory (searched recursively for images), quoted glob or TFRecord file, "
+        "local or gs:// s3:// hdfs://; may be repeated",
+    )
+    group.add_argument(
+        "--input_format",
+        choices=["auto", "files", "tfrecord"],
+        default="auto",
+        help="what a file is; auto: a TFRecord file if .tfrecord is in its name, else an image "
+        "(default: %(default)s)",
+    )
+    group.add_argument(
+        "--tfrecord_image_key",
+        default="image/encoded",
+        metavar="KEY",
+        help="feature of the tf.Example with the encoded image (default: %(default)s)",
+    )
+    group.add_argument(
+        "--tfrecord_id_key",
+        metavar="KEY",
+        help="feature of the tf.Example that becomes the id (default: FILE#INDEX)",
+    )
+    group.add_argument(
+        "--keep",
+        metavar="A,B",
+        help="features of the tf.Example that become columns of the output",
+    )
+    group.add_argument(
+        "--label_from_parent",
+        action="store_true",
+        help="add a label column with the name of the directory that the image is in",
+    )
+    group.add_argument(
+        "--max_pixels",
+        type=_positive,
+        default=images.DEFAULT_MAX_PIXELS,
+        metavar="N",
+        help="largest width x height that is decoded, checked in the image's header "
+        "(default: %(default)s)",
+    )
+    group.add_argument(
+        "--max_file_bytes",
+        type=_positive,
+        default=images.DEFAULT_MAX_FILE_BYTES,
+        metavar="N",
+        help="largest encoded image that is read, in bytes (default: %(default)s)",
+    )
+
+
+def _add_model(group: Any) -> None:
+    group.add_argument(
+        "--model",
+        default=builtin.NAME,
+        metavar="DIR",
+        help="directory of a SavedModel, or %(default)s, which is built in (default: %(default)s)",
+    )
+    group.add_argument(
+        "--task",
+        choices=["feature_vector", "classification"],
+        default="feature_vector",
+        help="what the model gives (default: %(default)s)",
+    )
+    group.add_argument(
+        "--image_size",
+        metavar="HxW",
+        help="height and width of the model's input in pixels (default: what the model fixes)",
+    )
+    group.add_argument(
+        "--pixels",
+        choices=["exact", "uint8"],
+        default="exact",
+        help="exact: resized pixels as float32, as tf.image gives them; uint8: rounded, faster, "
+        "cosine of vectors about 0.9999 (default: %(default)s)",
+    )
+    group.add_argument(
+        "--batch_size",
+        type=_positive,
+        default=32,
+        metavar="N",
+        help="images in a batch (default: %(default)s)",
+    )
+    group.add_argument(
+        "--labels_file",
+        metavar="FILE",
+        help="classification: class names, one a line, also --labels FILE (the built-in model "
+        "knows its own)",
+    )
+    group.add_argument(
+        "--top_k",
+        type=_natural,
+        metavar="K",
+        help="classification: add a top_k column with the K best classes; 0 for none "
+        "(default: 5 if the class names are known, else 0)",
+    )
+    group.add_argument(
+        "--activation",
+        choices=["none", "softmax", "sigmoid"],
+        help="classification: what makes the scores in top_k of the logits; never guessed "
+        "(default: none; the built-in model: softmax)",
+    )
+
+
+def _add_output(group: Any) -> None:
+    group.add_argument("--output", metavar="DIR", help="directory that the Parquet files go to")
+    group.add_argument(
+        "--rows_per_file",
+        type=_positive,
+        default=4096,
+        metavar="N",
+        help="images in one Parquet file, about; also the unit of work (default: %(default)s)",
+    )
+    group.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="delete an earlier output of this program in the directory first",
+    )
+    group.add_argument(
+        "--max_error_rate",
+        type=_fraction,
+        default=0.5,
+        metavar="X",
+        help="share of images that may fail, 0 to 1; above it the exit code is 1, with all that "
+        "worked committed (default: %(default)s)",
+    )
+    group.add_argument(
+        "--verbose", action="store_true", help="show the logs of TensorFlow and Beam"
+    )
+
+
+def _without_beam_labels(argv: list[str]) -> list[str]:
+    """`--labels FILE` as `--labels_file`: Beam has a `--labels KEY=VALUE` for Dataflow jobs."""
+    renamed = []
+    for flag, value in itertools.zip_longest(argv, argv[1:], fillvalue=""):
+        name, equals, inline = flag.partition("=")
+        if name == "--labels" and "=" not in (inline or value) and "{" not in (inline or value):
+            renamed.append("--labels_file" + equals + inline)
+        else:
+            renamed.append(flag)
+    return renamed
+
+
+def _check_known(argv: list[str]) -> None:
+    """Beam ignores flags that it does not know; here a typing error is an error.
+
+    Other runners may know flags that this Beam does not, so with them only near misses are refused.
+    """
+    options = PipelineOptions(argv)
+    known = options.get_all_options()
+    for name in options.get_all_options(retain_unknown_options=True).keys() - known.keys():
+        similar = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+        if similar:
+            raise UserError(f"--{name}: no such option; did you mean --{similar[0]}?")
+        if runners.is_local(options):
+            raise UserError(f"--{name}: no such option; --help lists them")
+
+
+def _check_values(options: ImageOptions) -> None:
+    if not options.input:
+        raise UserError("--input is missing: give a directory, file or quoted glob of images")
+    if not options.output:
+        raise UserError("--output is missing: give the directory for the Parquet files")
+    if options.view_as(StandardOptions).streaming:
+        raise UserError("--streaming: this is a batch pipeline")
+    image_size(options)
+    if options.task != "classification":
+        for name in ("labels_file", "top_k", "activation"):
+            if getattr(options, name) is not None:
+                flag = name.removesuffix("_file")
+                raise UserError(f"--{flag} needs --task classification")
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
+    return value
+
+
+def _natural(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0")
+    return value
+
+
+def _fraction(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+    return value

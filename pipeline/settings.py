@@ -1,0 +1,181 @@
+"""Options to what the transforms need: image spec, model, columns, and their fingerprint."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+
+import numpy as np
+
+from pipeline import PROGRAM, __version__, logs
+from pipeline.options import ImageOptions, image_size, kept_names
+from transforms import builtin, models, parts, tfrecords
+from transforms.engines import tensorflow as tensorflow_engine
+from transforms.errors import UserError, one_line
+from transforms.images import ImageSpec
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Everything that decides what is computed and how it is written; travels to the workers."""
+
+    source: models.ModelSource
+    image: ImageSpec
+    examples: tfrecords.ExampleSpec
+    part_format: parts.PartFormat
+    batch_size: int
+
+
+def warm_up(options: ImageOptions) -> None:
+    """Imports TensorFlow and loads the model, which takes seconds that listing can use as well.
+
+    Raises:
+      UserError: the model cannot be loaded.
+    """
+    with logs.native_stderr_held_back():
+        import tensorflow  # noqa: F401 - for its side effect: it is loaded
+    tensorflow_engine.load(models.ModelSource(options.model, options.task))
+
+
+def resolve(options: ImageOptions, containers: list[str]) -> Settings:
+    """Loads the model, tries it on one blank image, and settles what the options leave open.
+
+    Args:
+      options: the command line.
+      containers: the TFRecord files among the inputs; the first gives the types of kept columns.
+
+    Raises:
+      UserError: the model cannot be used, or options do not fit it or each other.
+    """
+    examples = _example_spec(options, containers)
+    name = options.model
+    source = models.ModelSource(name, options.task)
+    engine = tensorflow_engine.load(source)
+    height, width = _image_size(options, engine.image_size)
+    vector_width = _try_engine(engine, name, height, width)
+    class_names = _class_names(options, source, vector_width)
+    activation: parts.Activation = options.activation or (
+        "softmax" if source.is_builtin and options.task == "classification" else "none"
+    )
+    top_k = options.top_k
+    if top_k is None:
+        top_k = 5 if class_names else 0
+    part_format = parts.PartFormat(
+        task=options.task,
+        width=vector_width,
+        has_label=options.label_from_parent,
+        kept=examples.keep,
+        top_k=min(top_k, vector_width),
+        class_names=class_names,
+        activation=activation,
+        program=f"{PROGRAM} {__version__}",
+    )
+    part_format.schema()
+    fingerprint = _fingerprint(options, source, (height, width), part_format)
+    return Settings(
+        source=source,
+        image=ImageSpec(
+            height=height,
+            width=width,
+            pixels=options.pixels,
+            max_pixels=options.max_pixels,
+            max_file_bytes=options.max_file_bytes,
+        ),
+        examples=examples,
+        part_format=dataclasses.replace(part_format, fingerprint=fingerprint),
+        batch_size=options.batch_size,
+    )
+
+
+def _example_spec(options: ImageOptions, containers: list[str]) -> tfrecords.ExampleSpec:
+    names = kept_names(options)
+    if names and not containers:
+        raise UserError("--keep takes features of TFRecord files; there are none in the input")
+    return tfrecords.ExampleSpec(
+        image_key=options.tfrecord_image_key,
+        id_key=options.tfrecord_id_key,
+        keep=tfrecords.infer_columns(containers[0], names) if names else (),
+    )
+
+
+def _image_size(options: ImageOptions, fixed: tuple[int | None, int | None]) -> tuple[int, int]:
+    asked = image_size(options)
+    if asked is not None:
+        if any(size is not None and size != want for size, want in zip(fixed, asked, strict=True)):
+            raise UserError(
+                f"--image_size {asked[0]}x{asked[1]}: the model takes {fixed[0]}x{fixed[1]} only"
+            )
+        return asked
+    if fixed[0] is not None and fixed[1] is not None:
+        return fixed[0], fixed[1]
+    if options.model == builtin.NAME:
+        return builtin.IMAGE_SIZE
+    raise UserError(
+        f"--model {options.model} takes images of any size; say with --image_size HxW which one "
+        "it was trained for, for example --image_size 224x224"
+    )
+
+
+def _try_engine(
+    engine: tensorflow_engine.TensorFlowEngine, name: str, height: int, width: int
+) -> int:
+    """The length of the model's vectors."""
+    try:
+        features = engine(np.zeros((1, height, width, 3), np.float32))
+    except Exception as error:
+        raise UserError(
+            f"--model {name}: fails on a blank float32 image [1, {height}, {width}, 3]: "
+            f"{one_line(error)}"
+        ) from error
+    return features.shape[1]
+
+
+def _class_names(
+    options: ImageOptions, source: models.ModelSource, classes: int
+) -> tuple[str, ...]:
+    if options.task != "classification":
+        return ()
+    if options.labels_file is None:
+        return builtin.class_names() if source.is_builtin else ()
+    path = options.labels_file
+    try:
+        with open(path, encoding="utf-8") as file:
+            names = tuple(line.strip() for line in file.read().splitlines())
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--labels {path}: cannot be read: {one_line(error)}") from error
+    if len(names) != classes:
+        raise UserError(
+            f"--labels {path}: {len(names)} names, but the model gives {classes} logits; "
+            "there must be one name a line, in the order of the classes"
+        )
+    return names
+
+
+def _fingerprint(
+    options: ImageOptions,
+    source: models.ModelSource,
+    size: tuple[int, int],
+    part_format: parts.PartFormat,
+) -> tuple[tuple[str, str], ...]:
+    """The settings that decide ids, numbers and columns, by name: what one output shares."""
+    kept = [f"{c.name}:{'list of ' if c.is_list else ''}{c.kind}" for c in part_format.kept]
+    names = "\n".join(part_format.class_names)
+    entries = {
+        "model": source.name if source.is_builtin else "SavedModel",
+        "model_sha256": models.fingerprint(source)[:16],
+        "task": options.task,
+        "image_size": f"{size[0]}x{size[1]}",
+        "pixels": options.pixels,
+        "resize": "bilinear",
+        "engine": "tensorflow",
+        "precision": "float32",
+        "vector": f"{part_format.vector_column} float32[{part_format.width}]",
+        "top_k": str(part_format.top_k),
+        "activation": part_format.activation,
+        "labels_sha256": hashlib.sha256(names.encode()).hexdigest()[:16] if names else "none",
+        "label_from_parent": str(options.label_from_parent),
+        "keep": ",".join(kept) or "none",
+        "tfrecord_image_key": options.tfrecord_image_key,
+        "tfrecord_id_key": options.tfrecord_id_key or "FILE#INDEX",
+    }
+    return tuple(sorted(entries.items()))

@@ -1,0 +1,107 @@
+"""The elements that go into and come out of RunInference.
+
+An `ImageBatch` and the `FeatureBatch` made of it account for a run of consecutive refs of their
+shard: each of these refs is in `rows` or in `errors`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import apache_beam as beam
+import numpy as np
+
+from transforms.errors import ErrorRow
+from transforms.refs import ImageRef
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ImageRow:
+    """What the part says of an image besides the model's answer.
+
+    Attributes:
+      ref: the image.
+      width, height: of the source image, in pixels.
+      kept: values of the passed-through columns, in the order of `ExampleSpec.keep`.
+    """
+
+    ref: ImageRef
+    width: int
+    height: int
+    kept: tuple[object, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchPlace:
+    """Which refs of which shard a batch accounts for.
+
+    Attributes:
+      shard: name of the shard.
+      shard_size: number of refs in the whole shard.
+      start: position in the shard of the first ref that this batch accounts for.
+      size: number of refs that it accounts for: rows and errors.
+    """
+
+    shard: str
+    shard_size: int
+    start: int
+    size: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ImageBatch:
+    """Decoded images of one shape, and what is known of them. The element for RunInference.
+
+    Attributes:
+      images: [B, H, W, 3] RGB, B = len(rows), possibly 0; float32 in [0, 1], or uint8 where
+        nothing was resized or rounded pixels were asked for.
+      rows: one for each image, in the order of the shard.
+      errors: the refs of this batch that did not become an image.
+      place: the refs that this batch accounts for.
+      read_seconds, decode_seconds: time spent, summed over threads.
+    """
+
+    images: np.ndarray
+    rows: tuple[ImageRow, ...]
+    errors: tuple[ErrorRow, ...]
+    place: BatchPlace
+    read_seconds: float = 0.0
+    decode_seconds: float = 0.0
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class FeatureBatch:
+    """The model's answer to one image batch.
+
+    Attributes:
+      features: float32 [B, N], B = len(rows).
+      rows, errors, place, read_seconds, decode_seconds: as in the image batch; `errors` now also
+        has the images on which the model failed.
+      infer_seconds: time spent in the model.
+    """
+
+    features: np.ndarray
+    rows: tuple[ImageRow, ...]
+    errors: tuple[ErrorRow, ...]
+    place: BatchPlace
+    read_seconds: float = 0.0
+    decode_seconds: float = 0.0
+    infer_seconds: float = 0.0
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+
+class BatchCoder(beam.coders.FastPrimitivesCoder):
+    """Pickles a batch if a runner must; in a fused stage only its size is asked for, cheaply."""
+
+    def estimate_size(self, value: ImageBatch | FeatureBatch) -> int:  # noqa: D102
+        array = value.images if isinstance(value, ImageBatch) else value.features
+        return array.nbytes + 256 * (len(value.rows) + len(value.errors))
+
+
+beam.coders.registry.register_coder(ImageBatch, BatchCoder)
+beam.coders.registry.register_coder(FeatureBatch, BatchCoder)

@@ -1,0 +1,73 @@
+"""The last step of the fused stage: feature batches become committed parts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import apache_beam as beam
+from apache_beam.metrics import Metrics
+
+from transforms.batches import FeatureBatch
+from transforms.decoding import METRICS_NAMESPACE
+from transforms.parts import IncompleteShardError, Part, PartFormat, PartWriter
+
+
+class CommitParts(beam.PTransform):
+    """`FeatureBatch`es to `Part`s: a shard becomes durable when its last batch arrives.
+
+    The batches of a shard must arrive in order and in one bundle. That is so where they come from
+    one `process` call of a stage that is fused with this one; where it is not, the bundle fails
+    with `IncompleteShardError` and nothing is committed.
+
+    Args:
+      output: directory of the parts, local or on a Beam filesystem.
+      part_format: the columns.
+    """
+
+    def __init__(self, output: str, part_format: PartFormat):
+        super().__init__()
+        self._output = output
+        self._format = part_format
+
+    def expand(self, batches: beam.PCollection[FeatureBatch]) -> beam.PCollection[Part]:
+        """`FeatureBatch`es to `Part`s."""
+        commit = _CommitFn(self._output, self._format)
+        return batches | "Commit" >> beam.ParDo(commit).with_output_types(Part)
+
+
+class _CommitFn(beam.DoFn):
+    def __init__(self, output: str, part_format: PartFormat):
+        self._output = output
+        self._format = part_format
+        self._writer: PartWriter | None = None
+        self._rows = Metrics.counter(METRICS_NAMESPACE, "rows")
+        self._errors = Metrics.counter(METRICS_NAMESPACE, "error_rows")
+        self._write_ms = Metrics.distribution(METRICS_NAMESPACE, "write_part_msecs")
+
+    def process(self, batch: FeatureBatch) -> Iterator[Part]:
+        if self._writer is None:
+            self._writer = PartWriter(self._output, self._format, batch.place)
+        self._writer.append(batch)
+        if self._writer.complete:
+            part = self._writer.commit()
+            self._writer = None
+            self._rows.inc(part.rows)
+            self._errors.inc(part.errors)
+            self._write_ms.update(int(part.seconds["write"] * 1000))
+            yield part
+
+    def finish_bundle(self) -> None:
+        if self._writer is not None:
+            self._discard()
+            raise IncompleteShardError(
+                "a bundle ended in the middle of a shard: the runner does not fuse decoding, "
+                "inference and commit into one stage"
+            )
+
+    def teardown(self) -> None:
+        self._discard()
+
+    def _discard(self) -> None:
+        if self._writer is not None:
+            self._writer.discard()
+            self._writer = None

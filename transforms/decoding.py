@@ -1,0 +1,283 @@
+"""A shard to image batches, decoded ahead of the model by a pool of threads.
+
+The threads write pixels straight into the batch's array. One bad image is one error row, never a
+failed batch.
+"""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import dataclasses
+import functools
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+import apache_beam as beam
+import numpy as np
+from apache_beam.metrics import Metrics
+
+from transforms import storage, tfrecords
+from transforms.batches import BatchPlace, ImageBatch, ImageRow
+from transforms.errors import ErrorRow, ImageTooLargeError, Stage, UnusableInputError, error_row
+from transforms.images import ImageSpec, decode_image, to_float
+from transforms.refs import ImageRef
+from transforms.shards import Shard, ShardPointer, read_shard
+
+METRICS_NAMESPACE = "image_features"
+
+# Batches that are being decoded while the model works on one. Two keep the model busy when one
+# batch holds images that take much longer than the others.
+READ_AHEAD_BATCHES = 2
+
+
+class DecodeShards(beam.PTransform):
+    """`ShardPointer`s to `ImageBatch`es: read, decode, resize, batch, with read-ahead.
+
+    All batches of a shard come from one `process` call, in order, so that a fused consumer sees
+    them in order and in one bundle. A shard whose part exists already is passed over: a retry or a
+    second start does not compute it again.
+
+    Args:
+      spec: size, pixels and limits.
+      batch_size: images in a batch, at most.
+      examples: how to read records; needed only if there are any.
+      part_path: from a shard's name to where its part lies (picklable); None never passes over.
+    """
+
+    def __init__(
+        self,
+        spec: ImageSpec,
+        batch_size: int = 32,
+        examples: tfrecords.ExampleSpec | None = None,
+        part_path: Callable[[str], str] | None = None,
+    ):
+        super().__init__()
+        self._dofn = _DecodeFn(spec, batch_size, examples, part_path)
+
+    def expand(self, shards: beam.PCollection[ShardPointer]) -> beam.PCollection[ImageBatch]:
+        """`ShardPointer`s to `ImageBatch`es."""
+        return shards | "Decode" >> beam.ParDo(self._dofn).with_output_types(ImageBatch)
+
+
+class _DecodeFn(beam.DoFn):
+    def __init__(
+        self,
+        spec: ImageSpec,
+        batch_size: int,
+        examples: tfrecords.ExampleSpec | None,
+        part_path: Callable[[str], str] | None,
+    ):
+        self._spec = spec
+        self._batch_size = batch_size
+        self._examples = examples
+        self._part_path = part_path
+        self._already_committed = Metrics.counter(METRICS_NAMESPACE, "shards_already_committed")
+        self._read_ms = Metrics.distribution(METRICS_NAMESPACE, "read_batch_msecs")
+        self._decode_ms = Metrics.distribution(METRICS_NAMESPACE, "decode_batch_msecs")
+
+    def process(self, pointer: ShardPointer) -> Iterator[ImageBatch]:
+        if self._part_path and storage.exists(self._part_path(pointer.name)):
+            self._already_committed.inc()
+            return
+        shard = read_shard(pointer)
+        for batch in decode_shard(shard, self._spec, self._batch_size, self._examples):
+            self._read_ms.update(int(batch.read_seconds * 1000))
+            self._decode_ms.update(int(batch.decode_seconds * 1000))
+            yield batch
+
+
+def decode_shard(
+    shard: Shard,
+    spec: ImageSpec,
+    batch_size: int,
+    examples: tfrecords.ExampleSpec | None = None,
+) -> Iterator[ImageBatch]:
+    """Decodes a shard's images into batches, a few batches ahead of the consumer.
+
+    Args:
+      shard: what to decode.
+      spec: size, pixels and limits.
+      batch_size: images in a batch, at most.
+      examples: how to read records; needed only if the shard holds any.
+
+    Yields:
+      batches in the order of the shard; together they account for each of its refs once.
+    """
+    pool = _decode_pool()
+    records = _RecordReader(shard, spec, examples or tfrecords.ExampleSpec())
+    pending: collections.deque[_PendingBatch] = collections.deque()
+    name, size = shard.name, len(shard.refs)
+    try:
+        for start in range(0, size, batch_size):
+            refs = shard.refs[start : start + batch_size]
+            place = BatchPlace(name, size, start, len(refs))
+            started = time.perf_counter()
+            if refs[0].is_record:
+                encoded = records.read(refs)
+            else:
+                encoded = [functools.partial(_read_file, ref, spec) for ref in refs]
+            seconds = time.perf_counter() - started
+            pending.append(_PendingBatch(place, refs, encoded, spec, pool, seconds))
+            if len(pending) > READ_AHEAD_BATCHES:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        for batch in pending:
+            batch.cancel()
+        records.close()
+
+
+# Gives the encoded image and its kept values, or raises what is wrong with it.
+_Encoded = Callable[[], tuple[bytes, tuple[object, ...]]]
+
+
+def _read_file(ref: ImageRef, spec: ImageSpec) -> tuple[bytes, tuple[object, ...]]:
+    with storage.open_input(ref.uri) as file:
+        data = file.read(spec.max_file_bytes + 1)
+    if len(data) > spec.max_file_bytes:
+        raise ImageTooLargeError(f"more than --max_file_bytes {spec.max_file_bytes} bytes")
+    return data, ()
+
+
+class _RecordReader:
+    """Reads a shard's records in order: a container is one stream, which threads cannot share."""
+
+    def __init__(self, shard: Shard, spec: ImageSpec, examples: tfrecords.ExampleSpec):
+        self._records: Iterator[bytes | Exception] | None = None
+        if shard.refs[0].is_record:
+            uri = shard.refs[0].uri
+            self._parser = tfrecords.ExampleParser(examples)
+            self._records = tfrecords.read_records(uri, shard.refs, spec.max_file_bytes)
+
+    def read(self, refs: Sequence[ImageRef]) -> list[_Encoded]:
+        """What the next `len(refs)` records hold."""
+        assert self._records is not None
+        records = [next(self._records) for _ in refs]
+        parsed = iter(self._parser.parse([r for r in records if isinstance(r, bytes)]))
+        results = [next(parsed) if isinstance(record, bytes) else record for record in records]
+        return [functools.partial(_example_or_raise, result) for result in results]
+
+    def close(self) -> None:
+        if self._records is not None:
+            self._records.close()  # type: ignore[attr-defined]  # it is a generator
+
+
+def _example_or_raise(
+    result: tfrecords.Example | Exception,
+) -> tuple[bytes, tuple[object, ...]]:
+    if isinstance(result, Exception):
+        raise result
+    return result.image, result.kept
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Outcome:
+    """What one thread made of one ref: a row whose pixels are in the buffer, or an error row."""
+
+    row: ImageRow | None
+    error: ErrorRow | None
+    read_seconds: float
+    decode_seconds: float
+
+
+class _PendingBatch:
+    """A batch whose images are being decoded."""
+
+    def __init__(
+        self,
+        place: BatchPlace,
+        refs: Sequence[ImageRef],
+        encoded: list[_Encoded],
+        spec: ImageSpec,
+        pool: concurrent.futures.Executor,
+        read_seconds: float,
+    ):
+        self._place = place
+        self._spec = spec
+        self._read_seconds = read_seconds
+        self._buffer = _PixelBuffer(len(refs), spec)
+        self._futures = [
+            pool.submit(self._decode, position, ref, read)
+            for position, (ref, read) in enumerate(zip(refs, encoded, strict=True))
+        ]
+
+    def result(self) -> ImageBatch:
+        """Waits for all images of the batch."""
+        outcomes = [future.result() for future in self._futures]
+        good = [position for position, outcome in enumerate(outcomes) if outcome.row]
+        return ImageBatch(
+            images=self._buffer.take(good),
+            rows=tuple(outcome.row for outcome in outcomes if outcome.row),
+            errors=tuple(outcome.error for outcome in outcomes if outcome.error),
+            place=self._place,
+            read_seconds=self._read_seconds + sum(o.read_seconds for o in outcomes),
+            decode_seconds=sum(o.decode_seconds for o in outcomes),
+        )
+
+    def cancel(self) -> None:
+        for future in self._futures:
+            future.cancel()
+
+    def _decode(self, position: int, ref: ImageRef, read: _Encoded) -> _Outcome:
+        stage: Stage = "read"
+        started = decode_started = time.perf_counter()
+        row, error = None, None
+        try:
+            if ref.problem:
+                raise UnusableInputError(ref.problem)
+            data, kept = read()
+            stage, decode_started = "decode", time.perf_counter()
+            image = decode_image(data, self._spec)
+            self._buffer.put(position, image.pixels)
+            row = ImageRow(ref, image.width, image.height, kept)
+        except Exception as failure:  # noqa: BLE001 - whatever it is, it costs this image only
+            if stage == "read":
+                decode_started = time.perf_counter()
+            error = error_row(ref, stage, failure)
+        ended = time.perf_counter()
+        return _Outcome(row, error, decode_started - started, ended - decode_started)
+
+
+class _PixelBuffer:
+    """The array of one batch, allocated when the first pixels come.
+
+    A batch in which nothing was resized is uint8. As soon as one image has fractional values the
+    batch is float32, and its uint8 images are converted as the model's graph would do it.
+    """
+
+    def __init__(self, size: int, spec: ImageSpec):
+        self._shape = (size, spec.height, spec.width, 3)
+        self._arrays: dict[np.dtype, np.ndarray] = {}
+        self._positions: dict[np.dtype, list[int]] = {}
+        self._lock = threading.Lock()
+
+    def put(self, position: int, pixels: np.ndarray) -> None:
+        with self._lock:
+            if pixels.dtype not in self._arrays:
+                self._arrays[pixels.dtype] = np.empty(self._shape, pixels.dtype)
+                self._positions[pixels.dtype] = []
+            self._positions[pixels.dtype].append(position)
+            array = self._arrays[pixels.dtype]
+        array[position] = pixels
+
+    def take(self, positions: list[int]) -> np.ndarray:
+        """The images at `positions`, as one array of one dtype."""
+        floats = self._arrays.get(np.dtype(np.float32))
+        bytes_ = self._arrays.get(np.dtype(np.uint8))
+        if floats is not None and bytes_ is not None:
+            for position in self._positions[bytes_.dtype]:
+                floats[position] = to_float(bytes_[position])
+        array = floats if floats is not None else bytes_
+        if array is None:
+            return np.empty((0, *self._shape[1:]), np.uint8)
+        return array if len(positions) == len(array) else array[positions]
+
+
+@functools.cache
+def _decode_pool() -> concurrent.futures.ThreadPoolExecutor:
+    """One pool a process, shared by its bundle threads: a thread a core."""
+    return concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1, "decode")

@@ -1,0 +1,353 @@
+"""Feature batches to parts: one Parquet file for each shard, committed in one atomic step.
+
+`part exists` ⇔ `shard committed`; there is no second ledger that could disagree. The error rows of
+a shard lie in a file of their own, written before the part; the part's footer names it. A run that
+was killed between the two leaves an error file that no part names: it does not count.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import time
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from transforms import storage
+from transforms.batches import BatchPlace, FeatureBatch, ImageRow
+from transforms.errors import ErrorRow, UserError, error_table
+from transforms.models import Task
+from transforms.tfrecords import KeptColumn
+
+Activation = Literal["none", "softmax", "sigmoid"]
+
+ERRORS_DIRECTORY = "_errors"
+FOOTER_KEY = b"image_features"
+
+# Rows are gathered into row groups of this many: small ones cost readers more than they save.
+ROW_GROUP_ROWS = 1024
+
+_ARROW_TYPES = {
+    "string": pa.string(),
+    "binary": pa.binary(),
+    "int64": pa.int64(),
+    "float32": pa.float32(),
+}
+
+
+class IncompleteShardError(RuntimeError):
+    """A shard did not arrive whole and in order in one bundle, so it cannot be committed.
+
+    This means that the runner did not fuse decoding, inference and commit into one stage.
+    """
+
+
+@dataclasses.dataclass(frozen=True)
+class PartFormat:
+    """The columns of a part and what its footer says.
+
+    Attributes:
+      task: decides the name of the vector column, `feature_vector` or `logits`.
+      width: length of the vectors: N features or C classes.
+      has_label: whether there is a `label` column.
+      kept: columns passed through from Examples.
+      top_k: how many best classes go into a `top_k` column; 0 for none.
+      class_names: names of the C classes, or empty.
+      activation: what makes scores of logits for `top_k`.
+      fingerprint: the settings that decide the numbers, as sorted (name, value) pairs.
+      program: name and version of the writer.
+    """
+
+    task: Task
+    width: int
+    has_label: bool = False
+    kept: tuple[KeptColumn, ...] = ()
+    top_k: int = 0
+    class_names: tuple[str, ...] = ()
+    activation: Activation = "none"
+    fingerprint: tuple[tuple[str, str], ...] = ()
+    program: str = ""
+
+    @property
+    def vector_column(self) -> str:
+        """Name of the column with the model's answers."""
+        return "feature_vector" if self.task == "feature_vector" else "logits"
+
+    def schema(self) -> pa.Schema:
+        """The Arrow schema of a part.
+
+        Raises:
+          UserError: a kept column has the name of another column.
+        """
+        fields = [
+            pa.field("id", pa.string(), nullable=False),
+            pa.field("uri", pa.string(), nullable=False),
+            pa.field("width", pa.int32(), nullable=False),
+            pa.field("height", pa.int32(), nullable=False),
+            pa.field("version", pa.string(), nullable=False),
+        ]
+        if self.has_label:
+            fields.append(pa.field("label", pa.string()))
+        for column in self.kept:
+            kind = _ARROW_TYPES[column.kind]
+            fields.append(pa.field(column.name, pa.list_(kind) if column.is_list else kind))
+        vector = pa.list_(pa.field("element", pa.float32(), nullable=False), self.width)
+        fields.append(pa.field(self.vector_column, vector, nullable=False))
+        if self.top_k:
+            fields.append(pa.field("top_k", pa.list_(_TOP_K_TYPE)))
+        names = [field.name for field in fields]
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise UserError(
+                f"--keep {', '.join(sorted(twice))}: the part has a column of that name"
+            )
+        return pa.schema(fields)
+
+
+_TOP_K_TYPE = pa.struct([("index", pa.int32()), ("label", pa.string()), ("score", pa.float32())])
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """A committed part, as its footer describes it.
+
+    Attributes:
+      shard: name of the shard.
+      rows, errors: how many of the shard's refs became which.
+      errors_file: name of the file in `_errors/` with the error rows, or None.
+      seconds: time spent by stage: read and decode summed over threads, infer, write.
+      fingerprint: the settings that decided the numbers.
+    """
+
+    shard: str
+    rows: int
+    errors: int
+    errors_file: str | None
+    seconds: dict[str, float]
+    fingerprint: dict[str, str]
+
+
+def part_name(shard: str) -> str:
+    """File name of a shard's part."""
+    return f"part-{shard}.parquet"
+
+
+def part_path(output: str, shard: str) -> str:
+    """Where a shard's part lies in the output directory."""
+    return storage.join(output, part_name(shard))
+
+
+def is_part_name(name: str) -> bool:
+    """Whether a file name is that of a part."""
+    return name.startswith("part-") and name.endswith(".parquet")
+
+
+def read_part(path: str) -> Part:
+    """Reads a part's footer.
+
+    Raises:
+      ValueError: the file is Parquet, but was not written by this program.
+    """
+    with storage.arrow_input(path) as file:
+        metadata = pq.read_metadata(file).metadata or {}
+    if FOOTER_KEY not in metadata:
+        raise ValueError(f"{path} was not written by this program")
+    footer = json.loads(metadata[FOOTER_KEY])
+    return Part(**{field.name: footer[field.name] for field in dataclasses.fields(Part)})
+
+
+class PartWriter:
+    """Gathers the batches of one shard, in order, and commits them as one part."""
+
+    def __init__(self, output: str, part_format: PartFormat, place: BatchPlace):
+        self._output = output
+        self._format = part_format
+        self._schema = part_format.schema()
+        self._shard, self._shard_size = place.shard, place.shard_size
+        self._pending = storage.PendingFile(part_path(output, self._shard))
+        self._parquet: pq.ParquetWriter | None = None
+        self._tables: list[pa.Table] = []
+        self._rows = 0
+        self._accounted = 0
+        self._errors: list[ErrorRow] = []
+        self._seconds = {"read": 0.0, "decode": 0.0, "infer": 0.0, "write": 0.0}
+
+    @property
+    def complete(self) -> bool:
+        """Whether each ref of the shard is accounted for."""
+        return self._accounted == self._shard_size
+
+    def append(self, batch: FeatureBatch) -> None:
+        """Adds the next batch of the shard.
+
+        Raises:
+          IncompleteShardError: it is not the next one.
+        """
+        place = batch.place
+        if (place.shard, place.start) != (self._shard, self._accounted):
+            raise IncompleteShardError(
+                f"shard {self._shard} has {self._accounted} of {self._shard_size} refs, then came "
+                f"refs {place.start}… of shard {place.shard}"
+            )
+        if len(batch.rows) + len(batch.errors) != place.size:
+            raise IncompleteShardError(
+                f"refs {place.start} to {place.start + place.size} of shard {place.shard} gave "
+                f"{len(batch.rows)} rows and {len(batch.errors)} errors"
+            )
+        started = time.perf_counter()
+        self._accounted += place.size
+        self._errors.extend(batch.errors)
+        if batch.rows:
+            self._tables.append(rows_to_table(batch, self._format, self._schema))
+            self._rows += len(batch.rows)
+        if sum(len(table) for table in self._tables) >= ROW_GROUP_ROWS:
+            self._write_row_group()
+        self._seconds["read"] += batch.read_seconds
+        self._seconds["decode"] += batch.decode_seconds
+        self._seconds["infer"] += batch.infer_seconds
+        self._seconds["write"] += time.perf_counter() - started
+
+    def commit(self) -> Part:
+        """Makes the error rows and then the part appear.
+
+        Raises:
+          IncompleteShardError: refs are missing.
+        """
+        if not self.complete:
+            raise IncompleteShardError(
+                f"shard {self._shard} ended after {self._accounted} of {self._shard_size} refs"
+            )
+        started = time.perf_counter()
+        self._write_row_group()
+        errors_file = self._commit_errors()
+        parquet = self._open()
+        self._seconds["write"] += time.perf_counter() - started
+        part = Part(
+            shard=self._shard,
+            rows=self._rows,
+            errors=len(self._errors),
+            errors_file=errors_file,
+            seconds={stage: round(seconds, 4) for stage, seconds in self._seconds.items()},
+            fingerprint=dict(self._format.fingerprint),
+        )
+        footer = dataclasses.asdict(part) | {"program": self._format.program}
+        parquet.add_key_value_metadata({FOOTER_KEY: json.dumps(footer)})
+        parquet.close()
+        self._pending.commit()
+        return part
+
+    def discard(self) -> None:
+        """Drops what was gathered; nothing appears."""
+        if self._parquet:
+            self._parquet.close()
+        self._pending.discard()
+
+    def _open(self) -> pq.ParquetWriter:
+        if self._parquet is None:
+            dictionaries = [
+                field.name for field in self._schema if field.name != self._format.vector_column
+            ]
+            self._parquet = pq.ParquetWriter(
+                self._pending.local_path,
+                self._schema,
+                compression="zstd",
+                use_dictionary=dictionaries,
+            )
+        return self._parquet
+
+    def _write_row_group(self) -> None:
+        if self._tables:
+            table = pa.concat_tables(self._tables)
+            self._open().write_table(table, row_group_size=len(table))
+            self._tables = []
+
+    def _commit_errors(self) -> str | None:
+        """Writes the error rows under a name that follows from them.
+
+        Two workers on the same shard may see different errors (a timeout here, none there). So
+        each writes its own file and the part that is committed names the right one.
+        """
+        if not self._errors:
+            return None
+        content = json.dumps([dataclasses.asdict(row) for row in self._errors])
+        digest = hashlib.sha256(content.encode()).hexdigest()[:8]
+        name = f"{self._shard}-{digest}.parquet"
+        path = storage.join(self._output, ERRORS_DIRECTORY, name)
+        table = error_table(self._errors)
+        storage.write_atomically(path, lambda local_path: pq.write_table(table, local_path))
+        return name
+
+
+def rows_to_table(batch: FeatureBatch, part_format: PartFormat, schema: pa.Schema) -> pa.Table:
+    """A feature batch as an Arrow table.
+
+    Raises:
+      ValueError: the vectors have another length than the part's.
+    """
+    if batch.features.shape[1] != part_format.width:
+        raise ValueError(
+            f"the model answers vectors of length {batch.features.shape[1]}, at launch it was "
+            f"{part_format.width}"
+        )
+    columns = [_row_column(batch.rows, field) for field in list(schema)[:5]]
+    if part_format.has_label:
+        columns.append(pa.array([row.ref.label for row in batch.rows], pa.string()))
+    for position, column in enumerate(part_format.kept):
+        values = [row.kept[position] if row.kept else None for row in batch.rows]
+        columns.append(pa.array(values, schema.field(column.name).type))
+    vectors = np.ascontiguousarray(batch.features, np.float32).reshape(-1)
+    vector_type = schema.field(part_format.vector_column).type
+    columns.append(pa.FixedSizeListArray.from_arrays(vectors, type=vector_type))
+    if part_format.top_k:
+        columns.append(top_k_column(batch.features, part_format))
+    return pa.table(columns, schema=schema)
+
+
+def top_k_column(logits: np.ndarray, part_format: PartFormat) -> pa.ListArray:
+    """The `top_k` best classes of each row, best first.
+
+    Args:
+      logits: float32 [B, C].
+      part_format: gives k, the activation and the class names.
+    """
+    scores = activate(logits, part_format.activation)
+    best = np.argsort(-scores, axis=1, kind="stable")[:, : part_format.top_k]
+    names = part_format.class_names
+    flat = best.reshape(-1)
+    labels = [names[index] if names else None for index in flat]
+    structs = pa.StructArray.from_arrays(
+        [
+            pa.array(flat, pa.int32()),
+            pa.array(labels, pa.string()),
+            pa.array(np.take_along_axis(scores, best, axis=1).reshape(-1), pa.float32()),
+        ],
+        fields=list(_TOP_K_TYPE),
+    )
+    offsets = np.arange(len(logits) + 1, dtype=np.int32) * best.shape[1]
+    return pa.ListArray.from_arrays(pa.array(offsets), structs)
+
+
+def activate(logits: np.ndarray, activation: Activation) -> np.ndarray:
+    """Scores of logits: float [B, C] to float32 [B, C].
+
+    >>> activate(np.array([[0.0, 0.0]]), "softmax").tolist()
+    [[0.5, 0.5]]
+    """
+    if activation == "softmax":
+        exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return (exponents / exponents.sum(axis=1, keepdims=True)).astype(np.float32)
+    if activation == "sigmoid":
+        return (0.5 * (1.0 + np.tanh(0.5 * logits))).astype(np.float32)
+    return logits.astype(np.float32)
+
+
+def _row_column(rows: tuple[ImageRow, ...], field: pa.Field) -> pa.Array:
+    if field.name in ("width", "height"):
+        values: list[object] = [getattr(row, field.name) for row in rows]
+    else:
+        values = [getattr(row.ref, field.name) for row in rows]
+    return pa.array(values, field.type)

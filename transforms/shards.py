@@ -1,0 +1,140 @@
+"""Image refs to shards: the unit of work, of retry and of commit.
+
+A stable hash spreads files over `ceil(n / rows_per_file)` shards, each sorted by id; a container
+file is cut, in order, into shards of `rows_per_file` records. The same refs always make the same
+shards with the same names, so a retry finds what was committed.
+
+The shards are planned once, where the job is launched, and lie as Parquet row groups beside the
+output; what travels through Beam is a `ShardPointer` of a few bytes. So a million refs cost the
+runner nothing, and the plan can be shown before the work starts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from transforms import storage
+from transforms.refs import ImageRef
+
+SHARDS_PER_PLAN_FILE = 256
+
+_REF_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("uri", pa.string()),
+        ("version", pa.string()),
+        ("size", pa.int64()),
+        ("record_index", pa.int64()),
+        ("offset", pa.int64()),
+        ("label", pa.string()),
+        ("problem", pa.string()),
+    ]
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """An ordered list of image refs that is committed as one part, or not at all."""
+
+    refs: tuple[ImageRef, ...]
+
+    @property
+    def name(self) -> str:
+        """16 hexadecimal digits that follow from the refs' ids and versions."""
+        digest = hashlib.sha256()
+        for ref in self.refs:
+            digest.update(f"{ref.id}\0{ref.version}\n".encode())
+        return digest.hexdigest()[:16]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ShardPointer:
+    """Where a planned shard lies.
+
+    Attributes:
+      plan: Parquet file with the refs of up to 256 shards.
+      row_group: the shard's row group in it.
+      name: the shard's name.
+      size: number of refs.
+    """
+
+    plan: str
+    row_group: int
+    name: str
+    size: int
+
+
+def group_into_shards(refs: Iterable[ImageRef], rows_per_file: int) -> list[Shard]:
+    """Groups refs into shards of about `rows_per_file` images.
+
+    >>> refs = [ImageRef(id=str(i), uri=str(i), version="") for i in range(10)]
+    >>> sum(len(shard.refs) for shard in group_into_shards(refs, 3))
+    10
+    """
+    files: list[ImageRef] = []
+    containers: defaultdict[str, list[ImageRef]] = defaultdict(list)
+    for ref in refs:
+        (containers[ref.uri] if ref.is_record else files).append(ref)
+    buckets: list[list[ImageRef]] = [[] for _ in range(math.ceil(len(files) / rows_per_file))]
+    for ref in files:
+        buckets[_bucket(ref.id, len(buckets))].append(ref)
+    shards = [Shard(tuple(sorted(bucket, key=_by_id))) for bucket in buckets if bucket]
+    for uri in sorted(containers):
+        records = sorted(containers[uri], key=_by_record)
+        cuts = range(0, len(records), rows_per_file)
+        shards.extend(Shard(tuple(records[at : at + rows_per_file])) for at in cuts)
+    return shards
+
+
+def write_plan(shards: Sequence[Shard], directory: str, prefix: str) -> list[ShardPointer]:
+    """Writes the shards' refs as `<prefix>-<n>.parquet` in `directory`; returns where each lies."""
+    pointers: list[ShardPointer] = []
+    for number, first in enumerate(range(0, len(shards), SHARDS_PER_PLAN_FILE)):
+        chunk = shards[first : first + SHARDS_PER_PLAN_FILE]
+        path = storage.join(directory, f"{prefix}-{number:05d}.parquet")
+        storage.write_atomically(path, functools.partial(_write, chunk))
+        pointers.extend(
+            ShardPointer(path, row_group, shard.name, len(shard.refs))
+            for row_group, shard in enumerate(chunk)
+        )
+    return pointers
+
+
+def read_shard(pointer: ShardPointer) -> Shard:
+    """Reads a planned shard back."""
+    with storage.arrow_input(pointer.plan) as file:
+        table = pq.ParquetFile(file).read_row_group(pointer.row_group)
+    columns = [table.column(name).to_pylist() for name in _REF_SCHEMA.names]
+    return Shard(tuple(ImageRef(*row) for row in zip(*columns, strict=True)))
+
+
+def _write(shards: Sequence[Shard], local_path: str) -> None:
+    with pq.ParquetWriter(local_path, _REF_SCHEMA, compression="zstd") as writer:
+        for shard in shards:
+            columns = [
+                pa.array([getattr(ref, field.name) for ref in shard.refs], field.type)
+                for field in _REF_SCHEMA
+            ]
+            table = pa.table(columns, schema=_REF_SCHEMA)
+            writer.write_table(table, row_group_size=max(1, len(shard.refs)))
+
+
+def _bucket(image_id: str, buckets: int) -> int:
+    digest = hashlib.blake2b(image_id.encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") % buckets
+
+
+def _by_id(ref: ImageRef) -> str:
+    return ref.id
+
+
+def _by_record(ref: ImageRef) -> int:
+    return ref.record_index or 0

@@ -1,0 +1,158 @@
+"""Reading and atomically committing files on any of Beam's filesystems.
+
+Local paths go straight to the operating system, so that a commit is one `rename` and a broken
+symbolic link is still seen; everything with a scheme goes through `FileSystems`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from typing import BinaryIO
+
+import pyarrow as pa
+from apache_beam.io.filesystem import CompressionTypes
+from apache_beam.io.filesystems import FileSystems
+
+TEMPORARY_PREFIX = "_tmp-"
+
+
+def is_local(path: str) -> bool:
+    """True for a path without a scheme such as `gs://`."""
+    return re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", path) is None
+
+
+def join(directory: str, *names: str) -> str:
+    """The path of `names` below `directory`, local or not."""
+    return "/".join([directory.rstrip("/"), *names])
+
+
+def absolute(path: str) -> str:
+    """A local path made absolute; a URI as it is."""
+    return os.path.abspath(os.path.expanduser(path)) if is_local(path) else path
+
+
+def open_input(path: str) -> BinaryIO:
+    """Opens a file for reading, bytes as they are stored.
+
+    Raises:
+      OSError: FileNotFoundError, PermissionError, … for local paths; BeamIOError is one, too.
+    """
+    if is_local(path):
+        return open(path, "rb")
+    return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+
+
+def exists(path: str) -> bool:
+    """Whether there is a file (or a local directory) at `path`."""
+    return os.path.lexists(path) if is_local(path) else FileSystems.exists(path)
+
+
+def list_names(directory: str) -> list[str]:
+    """Sorted names directly in a directory; [] if there is no such directory."""
+    if is_local(directory):
+        try:
+            return sorted(os.listdir(directory))
+        except FileNotFoundError:
+            return []
+    prefix = directory.rstrip("/") + "/"
+    [match] = FileSystems.match([prefix + "**"])
+    return sorted({meta.path[len(prefix) :].split("/")[0] for meta in match.metadata_list})
+
+
+def delete(paths: list[str]) -> None:
+    """Deletes files (local directories with all that is in them); what is gone already is fine."""
+    for path in paths:
+        if not is_local(path):
+            if FileSystems.exists(path):
+                FileSystems.delete([path])
+        elif os.path.isdir(path) and not os.path.islink(path):
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(path)
+
+
+@contextlib.contextmanager
+def arrow_input(path: str) -> Iterator[pa.NativeFile]:
+    """An Arrow file for reading `path`, closed at the end."""
+    if is_local(path):
+        with pa.OSFile(path, "rb") as arrow_file:
+            yield arrow_file
+    else:
+        with open_input(path) as file, pa.PythonFile(file, mode="r") as arrow_file:
+            yield arrow_file
+
+
+class PendingFile:
+    """A file that appears under its final name in one step, or not at all.
+
+    Local: a temporary name in the same directory, then fsync, rename and fsync of the directory.
+    Elsewhere: a local temporary file, then one upload that the store finalises as a whole.
+
+    Attributes:
+      local_path: where to write before `commit`.
+    """
+
+    def __init__(self, path: str):
+        self._path = path
+        if is_local(path):
+            directory, name = os.path.split(path)
+            os.makedirs(directory, exist_ok=True)
+            stem = f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:12]}-{name}"
+            self.local_path = os.path.join(directory, stem)
+        else:
+            handle, self.local_path = tempfile.mkstemp(prefix=TEMPORARY_PREFIX)
+            os.close(handle)
+
+    def commit(self) -> None:
+        """Makes the file appear under its final name, replacing what was there."""
+        if not is_local(self._path):
+            with (
+                open(self.local_path, "rb") as source,
+                FileSystems.create(
+                    self._path, compression_type=CompressionTypes.UNCOMPRESSED
+                ) as target,
+            ):
+                shutil.copyfileobj(source, target, 2**20)
+            os.remove(self.local_path)
+            return
+        with open(self.local_path, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(self.local_path, self._path)
+        directory = os.open(os.path.dirname(self._path), os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
+
+    def discard(self) -> None:
+        """Removes what was written; nothing appears."""
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(self.local_path)
+
+
+def write_atomically(path: str, write: Callable[[str], None]) -> None:
+    """Calls `write(temporary local path)`, then commits the result as `path`."""
+    pending = PendingFile(path)
+    try:
+        write(pending.local_path)
+        pending.commit()
+    except BaseException:
+        pending.discard()
+        raise
+
+
+def write_text(path: str, text: str) -> None:
+    """Writes a small UTF-8 text file atomically."""
+
+    def write(local_path: str) -> None:
+        with open(local_path, "w", encoding="utf-8") as file:
+            file.write(text)
+
+    write_atomically(path, write)
