@@ -25,7 +25,7 @@ from transforms import match, storage
 from transforms.refs import ImageRef
 from transforms.shards import group_into_shards, write_plan
 
-DONE, FAILED, MISTAKE, INTERRUPTED = 0, 1, 2, 130
+DONE, FAILED, MISTAKE = 0, 1, 2
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,7 +21,6 @@ class Progress:
     Args:
       output: watched for new parts.
       total: images that this run will account for.
-      quiet: show nothing.
     """
 
     def __init__(self, output: Output, total: int):
@@ -48,6 +47,8 @@ class Progress:
         self._stop.set()
         self._thread.join()
         if self._bar is not None:
+            if error is None:
+                self._output.refresh()
             self._show()
             self._bar.close()
 

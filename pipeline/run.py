@@ -6,11 +6,10 @@ unpickle on a worker.
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
 
-from pipeline import logs
+from pipeline import interrupts, logs
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -20,26 +19,23 @@ def main(argv: list[str] | None = None) -> int:
     from pipeline import job, options
     from transforms.errors import UserError, one_line
 
-    try:
-        return job.run(options.parse(argv), argv)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return job.MISTAKE
-    except KeyboardInterrupt:
-        print("interrupted: what is committed stays; the same command continues", file=sys.stderr)
-        return job.INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - whatever it is, the exit code says that it failed
-        traceback.print_exc()
-        print(
-            f"failed: {type(error).__name__}: {one_line(error)}"
-            "\nwhat is committed stays; the same command continues",
-            file=sys.stderr,
-        )
-        return job.FAILED
+    with interrupts.noticed() as noticed:
+        try:
+            return job.run(options.parse(argv), argv)
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return job.MISTAKE
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the exit code tells it
+            if noticed.signal is not None:
+                interrupts.leave(noticed.signal)
+            traceback.print_exc()
+            print(
+                f"failed: {type(error).__name__}: {one_line(error)}"
+                "\nwhat is committed stays; the same command continues",
+                file=sys.stderr,
+            )
+            return job.FAILED
 
 
 if __name__ == "__main__":
-    code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)  # runner threads may outlive an interrupt; all that counts is committed
+    sys.exit(main())

@@ -7,7 +7,7 @@ import hashlib
 
 import numpy as np
 
-from pipeline import PROGRAM, __version__, logs
+from pipeline import PROGRAM, __version__
 from pipeline.options import ImageOptions, image_size, kept_names
 from transforms import builtin, models, parts, tfrecords
 from transforms.engines import tensorflow as tensorflow_engine
@@ -32,8 +32,6 @@ def warm_up(options: ImageOptions) -> None:
     Raises:
       UserError: the model cannot be loaded.
     """
-    with logs.native_stderr_held_back():
-        import tensorflow  # noqa: F401 - for its side effect: it is loaded
     tensorflow_engine.load(models.ModelSource(options.model, options.task))
 
 

@@ -29,6 +29,8 @@ ERROR_SCHEMA = pa.schema(
 
 MAX_MESSAGE_LENGTH = 500
 
+_TENSORFLOW_TRACE = ("Graph execution error:", "Detected at node", "  File ")
+
 
 class UserError(ValueError):
     """An input, an option or the output directory is wrong; the message says what to do."""
@@ -95,7 +97,10 @@ def error_row(ref: ImageRef, stage: Stage, error: BaseException) -> ErrorRow:
 def one_line(error: BaseException) -> str:
     """An exception's message on one line, at most 500 characters, without TensorFlow's noise."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    text = re.sub(r"\{\{function_node [^}]*\}\}|\[Op:\w+\]", "", text)
+    if text.startswith("Graph execution error:"):  # then where in the graph, then what happened
+        paragraphs = text.split("\n\n")
+        text = "\n".join(p for p in paragraphs if not p.startswith(_TENSORFLOW_TRACE))
+    text = re.sub(r"\{\{function_node [^}]*\}\}|\[\[\{\{node [^}]*\}\}\]\]|\[Op:\w+\]", "", text)
     text = " ".join(text.split()) or type(error).__name__
     return text if len(text) <= MAX_MESSAGE_LENGTH else text[: MAX_MESSAGE_LENGTH - 1] + "…"
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 
 from transforms import models
+from transforms.engines.tensorflow_import import import_tensorflow
 
 _LOGGER = logging.getLogger(__name__)
 _lock = threading.Lock()
@@ -59,6 +60,7 @@ class TensorFlowEngine:
 def load(source: models.ModelSource) -> TensorFlowEngine:
     """The engine for a model: loaded once a process, shared by its threads and by the launcher."""
     with _lock:
+        import_tensorflow()
         if source not in _engines:
             _engines[source] = TensorFlowEngine(models.load(source))
         return _engines[source]

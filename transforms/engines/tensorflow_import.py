@@ -1,0 +1,43 @@
+"""Importing TensorFlow without its greetings, where `TF_CPP_MIN_LOG_LEVEL` asks for quiet."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+
+
+def import_tensorflow() -> None:
+    """Imports TensorFlow; what its libraries print meanwhile is shown only if that fails.
+
+    They write to file descriptor 2 before they read `TF_CPP_MIN_LOG_LEVEL`, in every process.
+    """
+    if "tensorflow" in sys.modules:
+        return
+    quiet = os.environ.get("TF_CPP_MIN_LOG_LEVEL", "0") != "0"
+    with _native_stderr_held_back() if quiet else contextlib.nullcontext():
+        import tensorflow  # noqa: F401 - for its side effect: it is loaded
+
+
+@contextlib.contextmanager
+def _native_stderr_held_back() -> Iterator[None]:
+    """Holds back what native code writes to stderr; what Python prints in any thread appears."""
+    sys.stderr.flush()
+    real = os.dup(2)
+    python_stderr = sys.stderr
+    sys.stderr = os.fdopen(os.dup(real), "w", buffering=1, encoding="utf-8", errors="replace")
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(real, held.read())
+            raise
+        finally:
+            os.dup2(real, 2)
+            os.close(real)
+            ours, sys.stderr = sys.stderr, python_stderr
+            ours.flush()
