@@ -39,4 +39,4 @@ constraints: $(INSTALLED)
 		--extra test --no-emit-index-url --output-file constraints.txt pyproject.toml
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache build dist *.egg-info demo
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .cache build dist *.egg-info demo

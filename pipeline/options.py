@@ -171,7 +171,7 @@ def _add_model(group: Any) -> None:
         choices=["exact", "uint8"],
         default="exact",
         help="exact: resized pixels as float32, as tf.image gives them; uint8: rounded, faster, "
-        "cosine of vectors about 0.9999 (default: %(default)s)",
+        "cosine of vectors about 0.9999 on most photos (default: %(default)s)",
     )
     group.add_argument(
         "--batch_size",

@@ -38,7 +38,7 @@ _TIMEOUT_S = 60
 _MANIFEST_LINE_BYTES = 72
 
 
-class JarUnavailable(Exception):
+class JarUnavailableError(Exception):
     """A jar of the list could not be downloaded; the message names it."""
 
 
@@ -51,7 +51,7 @@ def job_server_jar(cache_dir: pathlib.Path) -> pathlib.Path:
         relative.
 
     Raises:
-      JarUnavailable: a jar could not be had; those that could stay cached.
+      JarUnavailableError: a jar could not be had; those that could stay cached.
     """
     cache_dir = pathlib.Path(cache_dir).absolute()
     cache_dir.mkdir(parents=True, exist_ok=True)
@@ -83,7 +83,7 @@ def _cached_jar(coordinate: str, url: str, cache_dir: pathlib.Path) -> pathlib.P
     try:
         return _write_atomically(jar, _download(url))
     except (OSError, http.client.HTTPException) as error:
-        raise JarUnavailable(
+        raise JarUnavailableError(
             f"cannot download {coordinate} from {url}: {error}. Run again when the network is "
             f"back, or put the jar at {jar} by hand."
         ) from error

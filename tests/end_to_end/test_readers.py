@@ -45,15 +45,15 @@ def test_pyarrow_dataset(output):
 
 
 def test_duckdb(output):
-    rows = duckdb.sql(
+    [rows] = duckdb.sql(
         f"select count(*), count(distinct id), min(len(feature_vector)) from '{output}/*.parquet'"
-    ).fetchone()
+    ).fetchall()
     assert rows == (60, 60, TINY_WIDTH)
-    nearest = duckdb.sql(
+    [[nearest]] = duckdb.sql(
         f"""select b.id from '{output}/*.parquet' a, '{output}/*.parquet' b
         where a.id like '%000007.png'
         order by list_distance(a.feature_vector, b.feature_vector) limit 1"""
-    ).fetchone()
-    assert nearest[0].endswith("000007.png")
+    ).fetchall()
+    assert nearest.endswith("000007.png")
     [[message]] = duckdb.sql(f"select message from '{output}/_errors/*.parquet'").fetchall()
     assert "not an image" in message
