@@ -7,12 +7,15 @@ people and schedulers; nothing here decides by them.
 from __future__ import annotations
 
 import collections
+import concurrent.futures
 import dataclasses
 import json
 import os
 import shlex
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from transforms import parts, storage
@@ -22,6 +25,10 @@ from transforms.parts import Part
 RUN_FILE = "_run.json"
 SUCCESS_FILE = "_SUCCESS"
 PLAN_DIRECTORY = "_plan"
+
+_READ_THREADS = 16
+
+T = TypeVar("T")
 
 _OURS = frozenset({RUN_FILE, SUCCESS_FILE, PLAN_DIRECTORY, parts.ERRORS_DIRECTORY})
 
@@ -40,9 +47,13 @@ class Output:
 
     def refresh(self) -> Output:
         """Sees parts that were committed since; returns itself."""
-        for name in storage.list_names(self.directory):
-            if parts.is_part_name(name) and name not in self.parts:
-                self.parts[name] = parts.read_part(storage.join(self.directory, name))
+        names = [
+            name
+            for name in storage.list_names(self.directory)
+            if parts.is_part_name(name) and name not in self.parts
+        ]
+        paths = [self.path(name) for name in names]
+        self.parts.update(zip(names, _read_all(parts.read_part, paths), strict=True))
         return self
 
     def path(self, *names: str) -> str:
@@ -63,9 +74,7 @@ class Output:
         """Version by id, of all rows and error rows that are committed."""
         versions: dict[str, str] = {}
         paths = [self.path(name) for name in self.parts]
-        for path in [*paths, *self.error_paths()]:
-            with storage.arrow_input(path) as file:
-                table = pq.ParquetFile(file).read(["id", "version"])
+        for table in _read_all(_read_ids, [*paths, *self.error_paths()]):
             versions.update(zip(table["id"].to_pylist(), table["version"].to_pylist(), strict=True))
         return versions
 
@@ -163,6 +172,17 @@ def finish(output: Output, report: dict[str, Any], succeeded: bool) -> None:
 def command_line(argv: list[str]) -> str:
     """The command as it could be typed again."""
     return shlex.join(["python", "-m", "pipeline.run", *argv])
+
+
+def _read_all(read: Callable[[str], T], paths: list[str]) -> Iterator[T]:
+    """Reads several files at a time: on an object store each takes a while to begin."""
+    with concurrent.futures.ThreadPoolExecutor(_READ_THREADS) as pool:
+        yield from pool.map(read, paths)
+
+
+def _read_ids(path: str) -> pa.Table:
+    with storage.arrow_input(path) as file:
+        return pq.ParquetFile(file).read(["id", "version"])
 
 
 def _is_ours(name: str) -> bool:

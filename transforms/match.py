@@ -118,7 +118,7 @@ def _expand(
         elif os.path.lexists(path):
             yield _local_file(path)
         else:
-            matches = glob.iglob(path, recursive=True, include_hidden=True)
+            matches = glob.iglob(path, recursive=True)
             yield from (_local_file(match) for match in matches if not os.path.isdir(match))
         return
     try:

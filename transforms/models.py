@@ -106,7 +106,8 @@ def fingerprint(source: ModelSource) -> str:
             path = os.path.join(directory, name)
             digest.update(os.path.relpath(path, source.name).encode() + b"\0")
             with open(path, "rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+                while chunk := file.read(2**20):
+                    digest.update(chunk)
     return digest.hexdigest()
 
 

@@ -21,6 +21,7 @@ import google_crc32c
 import pyarrow as pa
 
 from transforms import storage
+from transforms.engines.tensorflow_import import import_tensorflow
 from transforms.errors import ImageTooLargeError, RecordError, UserError
 from transforms.refs import ImageRef
 
@@ -161,15 +162,15 @@ class ExampleParser:
 def example_ids(path: str, id_key: str) -> Iterator[tuple[int, int | None, str | None]]:
     """`scan`, with the value of each record's id feature; None where it cannot be read."""
     from google.protobuf.message import DecodeError
-    from tensorflow.core.example import example_pb2
 
+    new_example = _example_class()
     places = list(scan(path))
     refs = [ImageRef("", path, "", length, i, offset) for i, (offset, length) in enumerate(places)]
     records = read_records(path, refs, max_bytes=2**31)
     for (offset, length), record in zip(places, records, strict=True):
         value = None
         if isinstance(record, bytes):
-            example = example_pb2.Example()
+            example = new_example()
             with contextlib.suppress(DecodeError):  # reading it later says what is wrong
                 example.ParseFromString(record)
                 value = _single_id(example.features.feature.get(id_key))
@@ -183,14 +184,14 @@ def infer_columns(path: str, names: list[str]) -> tuple[KeptColumn, ...]:
       UserError: if there is no readable Example, or it lacks one of the features.
     """
     from google.protobuf.message import DecodeError
-    from tensorflow.core.example import example_pb2
 
+    new_example = _example_class()
     for index, (offset, length) in enumerate(scan(path)):
         ref = ImageRef("", path, "", length, index, offset)
         [record] = read_records(path, [ref], max_bytes=2**31)
         if isinstance(record, Exception):
             continue
-        example = example_pb2.Example()
+        example = new_example()
         try:
             example.ParseFromString(record)
         except DecodeError:
@@ -204,6 +205,13 @@ def infer_columns(path: str, names: list[str]) -> tuple[KeptColumn, ...]:
             )
         return tuple(_column(name, features[name]) for name in names)
     raise UserError(f"--keep: {path} holds no readable tf.Example to take the column types from")
+
+
+def _example_class() -> Any:
+    import_tensorflow()
+    from tensorflow.core.example import example_pb2
+
+    return example_pb2.Example
 
 
 def _read_record(file: BinaryIO, ref: ImageRef, max_bytes: int) -> bytes:

@@ -133,7 +133,7 @@ def _weights_path() -> str:
 @functools.cache
 def _fingerprint(task: str, weights_path: str) -> str:
     with open(weights_path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256")
+        digest = hashlib.sha256(file.read())
     digest.update(f"\0{task}\0{EXPORT_VERSION}".encode())
     return digest.hexdigest()
 

@@ -6,7 +6,10 @@ import contextlib
 import os
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator
+
+_lock = threading.Lock()
 
 
 def import_tensorflow() -> None:
@@ -14,11 +17,12 @@ def import_tensorflow() -> None:
 
     They write to file descriptor 2 before they read `TF_CPP_MIN_LOG_LEVEL`, in every process.
     """
-    if "tensorflow" in sys.modules:
-        return
-    quiet = os.environ.get("TF_CPP_MIN_LOG_LEVEL", "0") != "0"
-    with _native_stderr_held_back() if quiet else contextlib.nullcontext():
-        import tensorflow  # noqa: F401 - for its side effect: it is loaded
+    with _lock:
+        if "tensorflow" in sys.modules:
+            return
+        quiet = os.environ.get("TF_CPP_MIN_LOG_LEVEL", "0") != "0"
+        with _native_stderr_held_back() if quiet else contextlib.nullcontext():
+            import tensorflow  # noqa: F401 - for its side effect: it is loaded
 
 
 @contextlib.contextmanager
