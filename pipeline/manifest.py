@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from transforms import parts, storage
-from transforms.errors import UserError
+from transforms.errors import UserError, one_line
 from transforms.parts import Part
 
 RUN_FILE = "_run.json"
@@ -71,7 +71,11 @@ class Output:
         return sum(part.errors for part in self.parts.values())
 
     def committed_ids(self) -> dict[str, str]:
-        """Version by id, of all rows and error rows that are committed."""
+        """Version by id, of all rows and error rows that are committed.
+
+        Raises:
+          UserError: a file of error rows that a part names is missing or damaged.
+        """
         versions: dict[str, str] = {}
         paths = [self.path(name) for name in self.parts]
         for table in _read_all(_read_ids, [*paths, *self.error_paths()]):
@@ -108,7 +112,11 @@ def open_output(directory: str) -> Output:
     """
     if storage.is_local(directory) and os.path.exists(directory) and not os.path.isdir(directory):
         raise UserError(f"--output {directory}: is a file; give a directory")
-    strangers = [name for name in storage.list_names(directory) if not _is_ours(name)]
+    try:
+        names = storage.list_names(directory)
+    except OSError as error:
+        raise UserError(f"--output {directory}: cannot be listed: {one_line(error)}") from error
+    strangers = [name for name in names if not _is_ours(name)]
     if strangers:
         raise UserError(
             f"--output {directory}: holds files that are not of this program, such as "
@@ -118,9 +126,16 @@ def open_output(directory: str) -> Output:
 
 
 def overwrite(output: Output) -> None:
-    """Deletes an earlier output; the sign that it is finished goes first."""
+    """Deletes an earlier output.
+
+    First the signs that it is finished, then the parts, last what parts refer to: killed at any
+    moment it leaves a directory that can be continued.
+    """
     names = storage.list_names(output.directory)
-    storage.delete([output.path(name) for name in sorted(names, key=parts.is_part_name)])
+    signs = [name for name in names if name in (SUCCESS_FILE, RUN_FILE)]
+    committed = [name for name in names if parts.is_part_name(name)]
+    others = [name for name in names if name not in signs and name not in committed]
+    storage.delete([output.path(name) for name in [*signs, *committed, *others]])
     output.parts.clear()
 
 
@@ -134,8 +149,8 @@ def check_parts(output: Output, fingerprint: dict[str, str]) -> None:
         output.refresh()
     except (ValueError, OSError) as error:
         raise UserError(
-            f"--output {output.directory}: a part cannot be read: {error}; delete that file, or "
-            "give --overwrite to start anew"
+            f"--output {output.directory}: a part cannot be read: {one_line(error)}; delete that "
+            "file to compute its images again, or give --overwrite to start anew"
         ) from error
     for part in output.parts.values():
         differing = [
@@ -181,8 +196,14 @@ def _read_all(read: Callable[[str], T], paths: list[str]) -> Iterator[T]:
 
 
 def _read_ids(path: str) -> pa.Table:
-    with storage.arrow_input(path) as file:
-        return pq.ParquetFile(file).read(["id", "version"])
+    try:
+        with storage.arrow_input(path) as file:
+            return pq.ParquetFile(file).read(["id", "version"])
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UserError(
+            f"{path}: cannot be read: {one_line(error)}; delete the part of that shard to compute "
+            "its images again, or give --overwrite to start anew"
+        ) from error
 
 
 def _is_ours(name: str) -> bool:

@@ -11,6 +11,7 @@ import re
 from typing import Any, NoReturn
 
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+from apache_beam.options.pipeline_options import _BeamArgumentParser as _BeamParser
 
 import runners
 from transforms import builtin, images
@@ -21,6 +22,9 @@ The flags of Beam's runners work as well, for example --direct_num_workers, --fl
 --project, --region, --temp_location. Exit codes: 0 done; 1 failed, or more errors than
 --max_error_rate; 2 a mistake in the command or its inputs; 130 interrupted.
 """
+
+
+_BEAM_LABEL = re.compile(r"[a-z0-9_-]+=[^/]*$|\{")
 
 
 class ImageOptions(PipelineOptions):
@@ -40,12 +44,21 @@ def parse(argv: list[str]) -> ImageOptions:
       UserError: a flag is missing, unknown or has an unusable value.
       SystemExit: after `--help`.
     """
-    argv = _without_beam_labels(argv)
+    if "--labels_file" not in argv:
+        try:
+            return _parse(_without_beam_labels(argv))
+        except UserError as error:
+            raise UserError(str(error).replace("--labels_file", "--labels")) from error
+    return _parse(argv)
+
+
+def _parse(argv: list[str]) -> ImageOptions:
     own_parser().parse_known_args(argv)
     usage = io.StringIO()
     try:
         with contextlib.redirect_stderr(usage):
             _check_known(argv)
+            _check_strays(argv)
             options = PipelineOptions(argv).view_as(ImageOptions)
     except SystemExit:  # argparse has printed the usage of all of Beam, then what is wrong
         raise UserError(usage.getvalue().rsplit("error: argument ", 1)[-1].strip()) from None
@@ -101,7 +114,7 @@ def _add_input(group: Any) -> None:
         nargs="+",
         metavar="PATH",
         help="file, directory (searched recursively for images), quoted glob or TFRecord file, "
-        "local or gs:// s3:// hdfs://; may be repeated",
+        "local or gs:// s3://; may be repeated",
     )
     group.add_argument(
         "--input_format",
@@ -233,7 +246,7 @@ def _without_beam_labels(argv: list[str]) -> list[str]:
     renamed = []
     for flag, value in itertools.zip_longest(argv, argv[1:], fillvalue=""):
         name, equals, inline = flag.partition("=")
-        if name == "--labels" and "=" not in (inline or value) and "{" not in (inline or value):
+        if name == "--labels" and not _BEAM_LABEL.match(inline or value):
             renamed.append("--labels_file" + equals + inline)
         else:
             renamed.append(flag)
@@ -247,6 +260,9 @@ def _check_known(argv: list[str]) -> None:
     """
     options = PipelineOptions(argv)
     known = options.get_all_options()
+    for flag in (argument.split("=", 1)[0] for argument in argv if argument.startswith("--")):
+        if "-" in flag[2:] and flag[2:].replace("-", "_") in known:
+            raise UserError(f"{flag}: no such option; did you mean --{flag[2:].replace('-', '_')}?")
     for name in options.get_all_options(retain_unknown_options=True).keys() - known.keys():
         similar = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
         if similar:
@@ -255,9 +271,26 @@ def _check_known(argv: list[str]) -> None:
             raise UserError(f"--{name}: no such option; --help lists them")
 
 
+def _check_strays(argv: list[str]) -> None:
+    """Refuses words that belong to no option, such as those of an unquoted glob in a wrong place.
+
+    Beam tells only which options it does not know, so its options are asked for here once more.
+    """
+    parser = _BeamParser(add_help=False, allow_abbrev=False)
+    for options_class in dict.fromkeys(PipelineOptions.__subclasses__()):
+        options_class._add_argparse_args(parser)
+    _, unknown = parser.parse_known_args(argv)
+    strays = [word for word in unknown if not word.startswith("-")]
+    flags = [word for word in unknown if word.startswith("-")]
+    if strays and not flags:
+        raise UserError(f"{strays[0]}: belongs to no option; put it behind one, such as --input")
+
+
 def _check_values(options: ImageOptions) -> None:
     if not options.input:
         raise UserError("--input is missing: give a directory, file or quoted glob of images")
+    if not all(options.input):
+        raise UserError("--input is empty: give a directory, file or quoted glob of images")
     if not options.output:
         raise UserError("--output is missing: give the directory for the Parquet files")
     if options.view_as(StandardOptions).streaming:
@@ -271,21 +304,19 @@ def _check_values(options: ImageOptions) -> None:
 
 
 def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
-    return value
+    return int(text)
 
 
 def _natural(text: str) -> int:
-    value = int(text)
-    if value < 0:
+    if not text.isascii() or not text.isdigit():
         raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0")
-    return value
+    return int(text)
 
 
 def _fraction(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
-    return value
+    with contextlib.suppress(ValueError):
+        if 0 <= float(text) <= 1:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")

@@ -100,9 +100,8 @@ def _image_size(options: ImageOptions, fixed: tuple[int | None, int | None]) -> 
     asked = image_size(options)
     if asked is not None:
         if any(size is not None and size != want for size, want in zip(fixed, asked, strict=True)):
-            raise UserError(
-                f"--image_size {asked[0]}x{asked[1]}: the model takes {fixed[0]}x{fixed[1]} only"
-            )
+            takes = "x".join("any" if size is None else str(size) for size in fixed)
+            raise UserError(f"--image_size {asked[0]}x{asked[1]}: the model takes {takes} only")
         return asked
     if fixed[0] is not None and fixed[1] is not None:
         return fixed[0], fixed[1]
@@ -137,7 +136,7 @@ def _class_names(
         return builtin.class_names() if source.is_builtin else ()
     path = options.labels_file
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             names = tuple(line.strip() for line in file.read().splitlines())
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--labels {path}: cannot be read: {one_line(error)}") from error

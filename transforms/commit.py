@@ -44,6 +44,9 @@ class _CommitFn(beam.DoFn):
         self._errors = Metrics.counter(METRICS_NAMESPACE, "error_rows")
         self._write_ms = Metrics.distribution(METRICS_NAMESPACE, "write_part_msecs")
 
+    def start_bundle(self) -> None:
+        self._discard()  # of a bundle that failed
+
     def process(self, batch: FeatureBatch) -> Iterator[Part]:
         if self._writer is None:
             self._writer = PartWriter(self._output, self._format, batch.place)

@@ -102,6 +102,7 @@ def one_line(error: BaseException) -> str:
         text = "\n".join(p for p in paragraphs if not p.startswith(_TENSORFLOW_TRACE))
     text = re.sub(r"\{\{function_node [^}]*\}\}|\[\[\{\{node [^}]*\}\}\]\]|\[Op:\w+\]", "", text)
     text = " ".join(text.split()) or type(error).__name__
+    text = text.encode("utf-8", "backslashreplace").decode()
     return text if len(text) <= MAX_MESSAGE_LENGTH else text[: MAX_MESSAGE_LENGTH - 1] + "…"
 
 

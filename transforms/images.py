@@ -41,14 +41,16 @@ SAMPLE_FROM_PIXELS = 3_000_000
 _OTHER_FORMATS = (
     (b"II*\0", "TIFF"),
     (b"MM\0*", "TIFF"),
+    (b"II+\0", "TIFF"),
+    (b"MM\0+", "TIFF"),
     (b"\xff\x0a", "JPEG XL"),
     (b"\0\0\0\x0cJXL ", "JPEG XL"),
     (b"\0\0\0\x0cjP  ", "JPEG 2000"),
     (b"8BPS", "Photoshop"),
     (b"%PDF", "PDF"),
     (b"\0\0\x01\0", "ICO"),
-    (b"<svg", "SVG"),
 )
+_BGR_MASKS = (0xFF0000, 0xFF00, 0xFF)
 _HEIF_BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIF"}
 
 
@@ -79,6 +81,7 @@ class ImageHeader:
     width: int
     height: int
     animated: bool = False
+    alpha: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -110,7 +113,7 @@ def read_header(data: bytes) -> ImageHeader:
         if data.startswith(b"\x89PNG\r\n\x1a\n"):
             return ImageHeader("PNG", *struct.unpack_from(">II", data, 16))
         if data.startswith((b"GIF87a", b"GIF89a")):
-            return ImageHeader("GIF", *struct.unpack_from("<HH", data, 6))
+            return _gif_header(data)
         if data.startswith(b"BM"):
             return _bmp_header(data)
         if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
@@ -180,12 +183,12 @@ def sample_bilinear(rgb: np.ndarray, height: int, width: int) -> np.ndarray:
     x_lerp = x_lerp[np.newaxis, :, np.newaxis]
     y_lerp = y_lerp[:, np.newaxis, np.newaxis]
 
-    def rows_at(index: np.ndarray) -> np.ndarray:
-        rows = rgb[index]
-        left, right = to_float(rows[:, left_column]), to_float(rows[:, right_column])
+    def between_columns(rows: np.ndarray) -> np.ndarray:
+        left = to_float(rgb[np.ix_(rows, left_column)])
+        right = to_float(rgb[np.ix_(rows, right_column)])
         return left + (right - left) * x_lerp
 
-    top, bottom = rows_at(top_row), rows_at(bottom_row)
+    top, bottom = between_columns(top_row), between_columns(bottom_row)
     return top + (bottom - top) * y_lerp
 
 
@@ -204,10 +207,13 @@ def _decode(data: bytes, header: ImageHeader) -> np.ndarray:
     if header.format == "WebP" and header.animated:
         return _decode_first_webp_frame(data)
     tf, tf_errors = _tensorflow()
+    # TensorFlow drops the alpha of every format but WebP by itself.
+    channels = 4 if header.format == "WebP" and header.alpha else 3
     try:
-        return tf.raw_ops.DecodeImage(
-            contents=data, channels=3, dtype=tf.uint8, expand_animations=False
+        pixels = tf.raw_ops.DecodeImage(
+            contents=data, channels=channels, dtype=tf.uint8, expand_animations=False
         ).numpy()
+        return pixels[:, :, :3]
     except tf_errors as error:
         raise CorruptImageError(
             f"truncated or damaged {header.format}: {one_line(error)}"
@@ -229,6 +235,8 @@ def _decode_first_webp_frame(data: bytes) -> np.ndarray:
     try:
         with PIL.Image.open(io.BytesIO(data)) as image:
             return np.asarray(image.convert("RGBA"))[:, :, :3]
+    except PIL.Image.DecompressionBombError as error:
+        raise ImageTooLargeError(f"an animated WebP: {one_line(error)}") from None
     except (OSError, SyntaxError, ValueError) as error:
         raise CorruptImageError(f"truncated or damaged WebP: {one_line(error)}") from None
 
@@ -237,8 +245,9 @@ def _jpeg_header(data: bytes) -> ImageHeader:
     """Walks the marker segments to the frame header (ITU T.81, B.1.1 and B.2.2)."""
     at = 2
     while True:
-        while data[at] != 0xFF:
-            at += 1
+        at = data.find(b"\xff", at)
+        if at < 0:
+            raise IndexError
         while data[at] == 0xFF:
             at += 1
         marker = data[at]
@@ -254,6 +263,34 @@ def _jpeg_header(data: bytes) -> ImageHeader:
         at += length
 
 
+def _gif_header(data: bytes) -> ImageHeader:
+    """The logical screen, enlarged to hold all frames (GIF89a, sections 18 and 20).
+
+    TensorFlow allocates for the largest frame, even where only the first is wanted.
+    """
+    width, height, flags = struct.unpack_from("<HHB", data, 6)
+    at = 13 + _gif_colours(flags)
+    try:
+        while data[at] in (0x21, 0x2C):  # an extension or a frame, then sub-blocks
+            if data[at] == 0x21:
+                at += 2
+            else:
+                left, top, columns, rows, flags = struct.unpack_from("<HHHHB", data, at + 1)
+                width, height = max(width, left + columns), max(height, top + rows)
+                at += 11 + _gif_colours(flags)
+            while data[at]:
+                at += data[at] + 1
+            at += 1
+    except (IndexError, struct.error):
+        pass  # cut off: decoding it says so
+    return ImageHeader("GIF", width, height)
+
+
+def _gif_colours(flags: int) -> int:
+    """Bytes of the colour table that the flags of a screen or a frame announce."""
+    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+
+
 def _bmp_header(data: bytes) -> ImageHeader:
     """File header and info header; refuses what TensorFlow would read as other colours."""
     (pixel_offset, info_size, width, height, _, bits, compression) = struct.unpack_from(
@@ -265,6 +302,8 @@ def _bmp_header(data: bytes) -> ImageHeader:
         raise UnsupportedImageError("a compressed BMP; convert it to PNG")
     if bits not in (8, 24, 32):
         raise UnsupportedImageError(f"a BMP with {bits} bits a pixel; convert it to PNG")
+    if compression == 3 and struct.unpack_from("<III", data, 54) != _BGR_MASKS:
+        raise UnsupportedImageError("a BMP with its own colour masks; convert it to PNG")
     if bits == 8:
         palette = data[14 + info_size : pixel_offset]
         levels = np.frombuffer(palette[: len(palette) // 4 * 4], np.uint8).reshape(-1, 4)[:, :3]
@@ -281,11 +320,13 @@ def _webp_header(data: bytes) -> ImageHeader:
         return ImageHeader("WebP", width & 0x3FFF, height & 0x3FFF)
     if chunk == b"VP8L":
         (bits,) = struct.unpack_from("<I", data, 21)
-        return ImageHeader("WebP", (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1)
+        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+        return ImageHeader("WebP", width, height, alpha=bool(bits >> 28 & 1))
     if chunk == b"VP8X":
         width = int.from_bytes(data[24:27], "little") + 1
         height = int.from_bytes(data[27:30], "little") + 1
-        return ImageHeader("WebP", width, height, animated=bool(data[20] & 0x02))
+        flags = data[20]
+        return ImageHeader("WebP", width, height, bool(flags & 0x02), bool(flags & 0x10))
     raise CorruptImageError(f"a WebP whose first chunk is {chunk!r}")
 
 
@@ -296,4 +337,6 @@ def _unknown_format(data: bytes) -> Exception:
     if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS:
         name = _HEIF_BRANDS[data[8:12]]
         return UnsupportedImageError(f"{name}; JPEG, PNG, GIF, BMP and WebP are decoded")
+    if b"<svg" in data[:1024]:
+        return UnsupportedImageError("SVG; JPEG, PNG, GIF, BMP and WebP are decoded")
     return NotAnImageError(f"not an image: it begins with {data[:16]!r}")

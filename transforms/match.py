@@ -1,4 +1,4 @@
-"""Inputs to image refs: files, directories, globs and TFRecord files, on any of Beam's filesystems.
+"""Inputs to image refs: files, directories, globs and TFRecord files.
 
 Everything that was asked for is accounted for: it becomes a ref, is counted as passed over, or is
 an error that names it. A broken link or an unreadable directory becomes a ref, too, and then an
@@ -10,19 +10,13 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import dataclasses
-import glob
-import os
 import posixpath
 import re
-import stat
-from collections.abc import Iterator
 from typing import Literal
 
-from apache_beam.io.filesystem import BeamIOError
-from apache_beam.io.filesystems import FileSystems
-
-from transforms import storage, tfrecords
+from transforms import tfrecords
 from transforms.errors import UserError
+from transforms.files import FoundFile, expand
 from transforms.refs import ImageRef
 
 InputFormat = Literal["auto", "files", "tfrecord"]
@@ -50,14 +44,6 @@ class Listing:
     containers: list[str]
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
-class _File:
-    uri: str
-    size: int | None = None
-    version: str = ""
-    problem: str | None = None
-
-
 def list_images(
     inputs: list[str],
     input_format: InputFormat = "auto",
@@ -77,24 +63,30 @@ def list_images(
     Raises:
       UserError: an input matches nothing; the message names it.
     """
-    passed_over: collections.Counter[str] = collections.Counter()
-    files: dict[str, _File] = {}
+    found: dict[str, FoundFile] = {}
+    passed_over: dict[str, str] = {}
     for pattern in inputs:
-        found = {file.uri: file for file in _expand(pattern, input_format, passed_over)}
-        if not found:
-            raise UserError(_nothing_found(pattern, passed_over))
-        files.update(found)
-    ordered = [files[uri] for uri in sorted(files)]
-    containers = [file for file in ordered if _is_container(file, input_format)]
-    in_container = {file.uri for file in containers}
-    refs = [_file_ref(file, label_from_parent) for file in ordered if file.uri not in in_container]
+        wanted, others = _wanted(pattern, input_format)
+        if not wanted:
+            raise UserError(_nothing_found(pattern, input_format, others))
+        found.update(wanted)
+        passed_over.update(others)
+    containers = [file for file in found.values() if _is_container(file, input_format)]
+    in_container = {file.path for file in containers}
+    refs = [
+        _file_ref(file, label_from_parent)
+        for file in found.values()
+        if file.path not in in_container
+    ]
     with concurrent.futures.ThreadPoolExecutor(_SCAN_THREADS) as pool:
         scans = pool.map(lambda file: _record_refs(file, id_key, label_from_parent), containers)
         for container_refs in scans:
             refs.extend(container_refs)
-    if id_key:
-        refs = list(_without_duplicate_ids(refs))
-    return Listing(refs, passed_over, [file.uri for file in containers])
+    refs.sort(key=_by_place)
+    counts = collections.Counter(
+        suffix for path, suffix in passed_over.items() if path not in found
+    )
+    return Listing(_with_unique_ids(refs), counts, sorted(file.uri for file in containers))
 
 
 def is_tfrecord_name(name: str) -> bool:
@@ -106,104 +98,28 @@ def is_tfrecord_name(name: str) -> bool:
     return _TFRECORD_NAME.search(posixpath.basename(name)) is not None
 
 
-def _expand(
-    pattern: str, input_format: InputFormat, passed_over: collections.Counter[str]
-) -> Iterator[_File]:
-    """The files that one input stands for."""
-    path = storage.absolute(pattern)
-    if storage.is_local(path):
-        if os.path.isdir(path):
-            files = _walk(path)
-            yield from _wanted(files, input_format, passed_over)
-        elif os.path.lexists(path):
-            yield _local_file(path)
-        else:
-            matches = glob.iglob(path, recursive=True)
-            yield from (_local_file(match) for match in matches if not os.path.isdir(match))
-        return
-    try:
-        if not glob.has_magic(path) and not path.endswith("/"):
-            found = _match(path)
-            if found:
-                yield from found
-                return
-        if glob.has_magic(path):
-            yield from _match(path)
-        else:
-            yield from _wanted(_match(path.rstrip("/") + "/**"), input_format, passed_over)
-    except (BeamIOError, ValueError) as error:
-        raise UserError(f"--input {pattern}: cannot be listed: {error}") from error
-
-
-def _match(pattern: str) -> list[_File]:
-    [result] = FileSystems.match([pattern])
-    return [
-        _File(meta.path, meta.size_in_bytes, f"{meta.size_in_bytes}-{meta.last_updated_in_seconds}")
-        for meta in result.metadata_list
-        if not meta.path.endswith("/")
-    ]
-
-
-def _wanted(
-    files: Iterator[_File] | list[_File],
-    input_format: InputFormat,
-    passed_over: collections.Counter[str],
-) -> Iterator[_File]:
-    """Of the files in a directory, those that are images or records by their names."""
+def _wanted(pattern: str, input_format: InputFormat) -> tuple[dict[str, FoundFile], dict[str, str]]:
+    """Files by path that one input stands for, and suffixes by path of those passed over."""
+    files, is_directory = expand(pattern)
+    wanted: dict[str, FoundFile] = {}
+    others: dict[str, str] = {}
     for file in files:
         name = posixpath.basename(file.uri)
         suffix = posixpath.splitext(name)[1].lower()
         record = is_tfrecord_name(name) and input_format != "files"
         image = suffix in IMAGE_SUFFIXES and input_format != "tfrecord"
-        if record or image or file.problem:
-            yield file
+        if not is_directory or record or image or _is_unlisted_directory(file):
+            wanted[file.path] = file
         else:
-            passed_over[suffix or name] += 1
+            others[file.path] = suffix or name
+    return wanted, others
 
 
-def _walk(directory: str) -> Iterator[_File]:
-    """All files below a local directory; links are followed, but no directory is entered twice."""
-    entered: set[tuple[int, int]] = set()
-    pending = [directory]
-    while pending:
-        path = pending.pop()
-        try:
-            status = os.stat(path)
-            if (status.st_dev, status.st_ino) in entered:
-                continue
-            entered.add((status.st_dev, status.st_ino))
-            with os.scandir(path) as entries:
-                for entry in entries:
-                    if entry.is_dir():
-                        pending.append(entry.path)
-                    else:
-                        yield _local_file(entry.path, entry)
-        except OSError as error:
-            yield _File(path, problem=f"the directory cannot be listed: {error.strerror}")
+def _is_unlisted_directory(file: FoundFile) -> bool:
+    return file.problem is not None and file.problem.startswith("the directory cannot be listed")
 
 
-def _local_file(path: str, entry: os.DirEntry[str] | None = None) -> _File:
-    if not _is_utf8(path):
-        readable = os.fsencode(path).decode("utf-8", "backslashreplace")
-        return _File(readable, problem="the file's name is not UTF-8; rename it")
-    try:
-        status = entry.stat() if entry else os.stat(path)
-    except OSError:
-        return _File(path)  # reading it says what is wrong
-    if not stat.S_ISREG(status.st_mode):
-        return _File(path, problem="not a regular file")
-    return _File(path, status.st_size, f"{status.st_size}-{status.st_mtime_ns}")
-
-
-def _is_utf8(path: str) -> bool:
-    try:
-        path.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _is_container(file: _File, input_format: InputFormat) -> bool:
+def _is_container(file: FoundFile, input_format: InputFormat) -> bool:
     if file.problem or input_format == "files":
         return False
     return input_format == "tfrecord" or is_tfrecord_name(file.uri)
@@ -213,7 +129,7 @@ def _label(uri: str, label_from_parent: bool) -> str | None:
     return posixpath.basename(posixpath.dirname(uri)) if label_from_parent else None
 
 
-def _file_ref(file: _File, label_from_parent: bool) -> ImageRef:
+def _file_ref(file: FoundFile, label_from_parent: bool) -> ImageRef:
     return ImageRef(
         id=file.uri,
         uri=file.uri,
@@ -224,7 +140,7 @@ def _file_ref(file: _File, label_from_parent: bool) -> ImageRef:
     )
 
 
-def _record_refs(file: _File, id_key: str | None, label_from_parent: bool) -> list[ImageRef]:
+def _record_refs(file: FoundFile, id_key: str | None, label_from_parent: bool) -> list[ImageRef]:
     label = _label(file.uri, label_from_parent)
     refs: list[ImageRef] = []
     try:
@@ -233,42 +149,50 @@ def _record_refs(file: _File, id_key: str | None, label_from_parent: bool) -> li
         else:
             records = ((offset, length, "") for offset, length in tfrecords.scan(file.uri))
         for index, (offset, length, value) in enumerate(records):
-            place = f"{file.uri}#{index}"
             problem = None
-            if value is None and length is not None:
+            if value is None:
                 problem = f"record {index} has no single UTF-8 or int64 id in feature {id_key!r}"
+            image_id = value or f"{file.uri}#{index}"
             refs.append(
-                ImageRef(
-                    value or place, file.uri, file.version, length, index, offset, label, problem
-                )
+                ImageRef(image_id, file.uri, file.version, length, index, offset, label, problem)
             )
     except OSError:
         refs.append(_file_ref(file, label_from_parent))  # reading it says what is wrong
     return refs
 
 
-def _without_duplicate_ids(refs: list[ImageRef]) -> Iterator[ImageRef]:
-    """The first image of an id keeps it; the others are known by their place and become errors."""
+def _by_place(ref: ImageRef) -> tuple[str, int]:
+    return ref.uri, -1 if ref.record_index is None else ref.record_index
+
+
+def _with_unique_ids(refs: list[ImageRef]) -> list[ImageRef]:
+    """The first good image of an id keeps it; the others are known by their place: error rows."""
     first: dict[str, ImageRef] = {}
-    for ref in refs:
-        other = first.setdefault(ref.id, ref)
-        if other is ref:
-            yield ref
-            continue
-        yield dataclasses.replace(
-            ref,
-            id=f"{ref.uri}#{ref.record_index}",
-            problem=f"id {ref.id!r} is already record {other.record_index} of {other.uri}",
-        )
+    duplicates: list[int] = []
+    for position in sorted(range(len(refs)), key=lambda at: refs[at].problem is not None):
+        if first.setdefault(refs[position].id, refs[position]) is not refs[position]:
+            duplicates.append(position)
+    for position in duplicates:
+        ref = refs[position]
+        other = first[ref.id]
+        place = ref.uri if ref.record_index is None else f"{ref.uri}#{ref.record_index}"
+        while place in first:
+            place += "#duplicate"
+        where = "" if other.record_index is None else f"record {other.record_index} of "
+        problem = ref.problem or f"id {ref.id!r} is already {where}{other.uri}"
+        refs[position] = first[place] = dataclasses.replace(ref, id=place, problem=problem)
+    return refs
 
 
-def _nothing_found(pattern: str, passed_over: collections.Counter[str]) -> str:
-    path = storage.absolute(pattern)
-    if storage.is_local(path) and os.path.isdir(path):
-        seen = ", ".join(f"{count} {suffix}" for suffix, count in passed_over.most_common(5))
-        return (
-            f"--input {pattern}: no images in this directory"
-            + (f" (passed over: {seen})" if seen else "")
-            + f"; images are {' '.join(sorted(IMAGE_SUFFIXES))}; a glob takes any name"
-        )
-    return f"--input {pattern}: matches no file"
+def _nothing_found(pattern: str, input_format: InputFormat, others: dict[str, str]) -> str:
+    if not others and not expand(pattern)[1]:
+        return f"--input {pattern}: matches no file"
+    kind = "TFRecord files" if input_format == "tfrecord" else "images"
+    names = "*.tfrecord*" if input_format == "tfrecord" else " ".join(sorted(IMAGE_SUFFIXES))
+    counts = collections.Counter(others.values()).most_common(5)
+    seen = ", ".join(f"{count} {suffix}" for suffix, count in counts)
+    return (
+        f"--input {pattern}: no {kind} in this directory"
+        + (f" (passed over: {seen})" if seen else "")
+        + f"; by their names {kind} are {names}; a glob takes any name"
+    )

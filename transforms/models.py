@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import inspect
 import os
 from collections.abc import Callable
 from typing import Any, Literal
 
 from transforms import builtin
-from transforms.errors import UserError
+from transforms.errors import UserError, one_line
 
 Task = Literal["feature_vector", "classification"]
 
@@ -70,12 +71,12 @@ def load(source: ModelSource) -> LoadedModel:
     directory = source.directory()
     check_is_saved_model(directory)
     try:
-        model = tf.saved_model.load(directory)
-    except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
-        raise UserError(f"--model {source.name}: cannot be loaded: {error}") from error
+        model = tf.saved_model.load(directory, tags=_tags(directory))
+    except Exception as error:  # a damaged model raises anything, even IndexError
+        raise UserError(f"--model {source.name}: cannot be loaded: {one_line(error)}") from error
     if callable(model):
         height, width = _callable_size(model)
-        return LoadedModel(model, height, width, model)
+        return LoadedModel(_inference_call(model), height, width, model)
     name = _signature_name(source.name, list(model.signatures))
     signature = model.signatures[name]
     height, width = _signature_size(signature)
@@ -100,15 +101,61 @@ def fingerprint(source: ModelSource) -> str:
         return builtin.fingerprint(source.task)
     check_is_saved_model(source.name)
     digest = hashlib.sha256()
-    for directory, subdirectories, names in os.walk(source.name):
-        subdirectories.sort()
-        for name in sorted(names):
-            path = os.path.join(directory, name)
-            digest.update(os.path.relpath(path, source.name).encode() + b"\0")
-            with open(path, "rb") as file:
-                while chunk := file.read(2**20):
-                    digest.update(chunk)
+    for path in _files(source.name):
+        digest.update(os.path.relpath(path, source.name).encode() + b"\0")
+        with open(path, "rb") as file:
+            while chunk := file.read(2**20):
+                digest.update(chunk)
     return digest.hexdigest()
+
+
+def files_state(source: ModelSource) -> tuple[tuple[str, int, int], ...]:
+    """Name, size and modification time of the model's files: changes when it is saved anew."""
+    if source.is_builtin:
+        return ()
+    status = [(path, os.stat(path)) for path in _files(source.name)]
+    return tuple((path, stat.st_size, stat.st_mtime_ns) for path, stat in status)
+
+
+def _files(directory: str) -> list[str]:
+    return sorted(
+        os.path.join(parent, name)
+        for parent, _, names in os.walk(directory, followlinks=True)
+        for name in names
+    )
+
+
+def _tags(directory: str) -> list[str] | None:
+    """Which of several graphs to load: for serving, or the untagged one of a TF1 Hub module."""
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    with open(os.path.join(directory, "saved_model.pb"), "rb") as file:
+        graphs = saved_model_pb2.SavedModel.FromString(file.read()).meta_graphs
+    tag_sets = [sorted(graph.meta_info_def.tags) for graph in graphs]
+    if len(tag_sets) == 1:
+        return None
+    return next((tags for tags in (["serve"], []) if tags in tag_sets), None)
+
+
+def _inference_call(model: Any) -> Callable[[Any], Any]:
+    """The model's `__call__`, in inference mode where it knows another."""
+    arguments = inspect.getfullargspec(model.__call__)
+    known = {"training"} & {*arguments.args, *arguments.kwonlyargs}
+    return lambda images: _sole_output(model(images, **dict.fromkeys(known, False)))
+
+
+def _sole_output(outputs: Any) -> Any:
+    """The one tensor that a model gives, alone or in a list or dictionary.
+
+    Raises:
+      ValueError: it gives several.
+    """
+    while isinstance(outputs, (dict, list, tuple)):
+        if len(outputs) != 1:
+            names = ", ".join(map(str, outputs)) if isinstance(outputs, dict) else len(outputs)
+            raise ValueError(f"the model gives several outputs ({names}); one is needed")
+        [outputs] = outputs.values() if isinstance(outputs, dict) else outputs
+    return outputs
 
 
 def _signature_name(model: str, names: list[str]) -> str:
@@ -125,8 +172,8 @@ def _signature_name(model: str, names: list[str]) -> str:
 
 def _call_signature(model: str, name: str, signature: Any) -> Callable[[Any], Any]:
     """The signature as a function of one positional tensor with one output."""
-    inputs = list(signature.structured_input_signature[1])
-    outputs = list(signature.structured_outputs)
+    inputs = sorted(signature.structured_input_signature[1])
+    outputs = sorted(signature.structured_outputs)
     if len(inputs) != 1 or len(outputs) != 1:
         raise UserError(
             f"--model {model}: signature {name} has inputs {', '.join(inputs)} and outputs "

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
 import time
 from typing import Literal
 
@@ -143,21 +144,26 @@ def part_path(output: str, shard: str) -> str:
 
 def is_part_name(name: str) -> bool:
     """Whether a file name is that of a part."""
-    return name.startswith("part-") and name.endswith(".parquet")
+    return re.fullmatch(r"part-[0-9a-f]{16}\.parquet", name) is not None
 
 
 def read_part(path: str) -> Part:
     """Reads a part's footer.
 
     Raises:
-      ValueError: the file is Parquet, but was not written by this program.
+      ValueError: the file is damaged or was not written by this version; the message names it.
     """
-    with storage.arrow_input(path) as file:
-        metadata = pq.read_metadata(file).metadata or {}
-    if FOOTER_KEY not in metadata:
-        raise ValueError(f"{path} was not written by this program")
-    footer = json.loads(metadata[FOOTER_KEY])
-    return Part(**{field.name: footer[field.name] for field in dataclasses.fields(Part)})
+    try:
+        with storage.arrow_input(path) as file:
+            metadata = pq.read_metadata(file).metadata or {}
+        footer = json.loads(metadata[FOOTER_KEY])
+        return Part(**{field.name: footer[field.name] for field in dataclasses.fields(Part)})
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    except KeyError as error:
+        raise ValueError(
+            f"{path} was not written by this program, or by another version of it"
+        ) from error
 
 
 class PartWriter:
@@ -315,7 +321,8 @@ def top_k_column(logits: np.ndarray, part_format: PartFormat) -> pa.ListArray:
       part_format: gives k, the activation and the class names.
     """
     scores = activate(logits, part_format.activation)
-    best = np.argsort(-scores, axis=1, kind="stable")[:, : part_format.top_k]
+    # By the logits: scores that are equal after rounding would lose the order. NaN comes last.
+    best = np.argsort(-logits, axis=1, kind="stable")[:, : part_format.top_k]
     names = part_format.class_names
     flat = best.reshape(-1)
     labels = [names[index] if names else None for index in flat]
@@ -337,12 +344,15 @@ def activate(logits: np.ndarray, activation: Activation) -> np.ndarray:
     >>> activate(np.array([[0.0, 0.0]]), "softmax").tolist()
     [[0.5, 0.5]]
     """
+    logits = logits.astype(np.float32)
     if activation == "softmax":
-        exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return (exponents / exponents.sum(axis=1, keepdims=True)).astype(np.float32)
+        with np.errstate(invalid="ignore"):  # an infinite logit makes NaN scores
+            exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return exponents / exponents.sum(axis=1, keepdims=True)
     if activation == "sigmoid":
-        return (0.5 * (1.0 + np.tanh(0.5 * logits))).astype(np.float32)
-    return logits.astype(np.float32)
+        small = np.exp(-np.abs(logits))
+        return np.where(logits >= 0, 1.0, small) / (1.0 + small)
+    return logits
 
 
 def _row_column(rows: tuple[ImageRow, ...], field: pa.Field) -> pa.Array:

@@ -7,6 +7,7 @@ symbolic link is still seen; everything with a scheme goes through `FileSystems`
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import re
 import shutil
@@ -61,7 +62,7 @@ def list_names(directory: str) -> list[str]:
         except FileNotFoundError:
             return []
     prefix = directory.rstrip("/") + "/"
-    [match] = FileSystems.match([prefix + "**"])
+    [match] = FileSystems.match([glob.escape(prefix) + "**"])
     return sorted({meta.path[len(prefix) :].split("/")[0] for meta in match.metadata_list})
 
 
@@ -93,19 +94,21 @@ class PendingFile:
     """A file that appears under its final name in one step, or not at all.
 
     Local: a temporary name in the same directory, then fsync, rename and fsync of the directory.
-    Elsewhere: a local temporary file, then one upload that the store finalises as a whole.
+    Elsewhere: a local temporary file, an upload under a temporary name, then a rename in the store:
+    an upload that breaks off must not be finalised under the final name.
+
+    Temporary names neither begin like a part nor end in .parquet: no reader's glob sees them.
 
     Attributes:
       local_path: where to write before `commit`.
     """
 
     def __init__(self, path: str):
-        self._path = path
+        self._path = absolute(path)
         if is_local(path):
-            directory, name = os.path.split(path)
+            directory, name = os.path.split(self._path)
             os.makedirs(directory, exist_ok=True)
-            stem = f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:12]}-{name}"
-            self.local_path = os.path.join(directory, stem)
+            self.local_path = os.path.join(directory, _temporary_name(name))
         else:
             handle, self.local_path = tempfile.mkstemp(prefix=TEMPORARY_PREFIX)
             os.close(handle)
@@ -113,13 +116,7 @@ class PendingFile:
     def commit(self) -> None:
         """Makes the file appear under its final name, replacing what was there."""
         if not is_local(self._path):
-            with (
-                open(self.local_path, "rb") as source,
-                FileSystems.create(
-                    self._path, compression_type=CompressionTypes.UNCOMPRESSED
-                ) as target,
-            ):
-                shutil.copyfileobj(source, target, 2**20)
+            self._upload()
             os.remove(self.local_path)
             return
         with open(self.local_path, "rb") as file:
@@ -131,10 +128,35 @@ class PendingFile:
         finally:
             os.close(directory)
 
+    def _upload(self) -> None:
+        directory, name = self._path.rsplit("/", 1)
+        temporary = join(directory, _temporary_name(name))
+        try:
+            with (
+                open(self.local_path, "rb") as source,
+                FileSystems.create(
+                    temporary, compression_type=CompressionTypes.UNCOMPRESSED
+                ) as target,
+            ):
+                shutil.copyfileobj(source, target, 2**20)
+            try:
+                FileSystems.rename([temporary], [self._path])
+            except OSError:  # HDFS does not replace a file
+                FileSystems.delete([self._path])
+                FileSystems.rename([temporary], [self._path])
+        except BaseException:
+            with contextlib.suppress(OSError):
+                delete([temporary])
+            raise
+
     def discard(self) -> None:
         """Removes what was written; nothing appears."""
         with contextlib.suppress(FileNotFoundError):
             os.remove(self.local_path)
+
+
+def _temporary_name(name: str) -> str:
+    return f"{TEMPORARY_PREFIX}{uuid.uuid4().hex[:12]}-{name}.tmp"
 
 
 def write_atomically(path: str, write: Callable[[str], None]) -> None:

@@ -22,7 +22,7 @@ import pyarrow as pa
 
 from transforms import storage
 from transforms.engines.tensorflow_import import import_tensorflow
-from transforms.errors import ImageTooLargeError, RecordError, UserError
+from transforms.errors import ImageTooLargeError, RecordError, UserError, one_line
 from transforms.refs import ImageRef
 
 _LENGTH = struct.Struct("<Q")
@@ -133,7 +133,9 @@ def read_records(
         for ref in refs:
             try:
                 yield _read_record(file, ref, max_bytes)
-            except (EOFError, OSError, zlib.error, RecordError, ImageTooLargeError) as error:
+            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+                yield RecordError(f"{_where(ref)} is in a damaged part of the gzip stream: {error}")
+            except (OSError, RecordError, ImageTooLargeError) as error:
                 yield error
 
 
@@ -142,7 +144,7 @@ class ExampleParser:
 
     def __init__(self, spec: ExampleSpec):
         self._spec = spec
-        self._decoder = _decoder(spec)
+        self._decoder: Any = None
 
     def parse(self, records: list[bytes]) -> list[Example | RecordError]:
         """One result for each record, in order: the Example, or why it cannot be used.
@@ -151,16 +153,22 @@ class ExampleParser:
         """
         if not records:
             return []
+        self._decoder = self._decoder or _decoder(self._spec)
         try:
             return _examples(self._decoder.DecodeBatch(records), self._spec)
         except RuntimeError as error:
+            self._decoder = None  # it still holds the records before the bad one
             if len(records) > 1:
                 return [parsed for record in records for parsed in self.parse([record])]
             return [RecordError(f"not a tf.Example with the features asked for: {error}")]
 
 
 def example_ids(path: str, id_key: str) -> Iterator[tuple[int, int | None, str | None]]:
-    """`scan`, with the value of each record's id feature; None where it cannot be read."""
+    """`scan`, with the value of each record's id feature.
+
+    None where the Example has no single, non-empty id; "" where there is no readable Example, which
+    reading it again will say.
+    """
     from google.protobuf.message import DecodeError
 
     new_example = _example_class()
@@ -168,12 +176,12 @@ def example_ids(path: str, id_key: str) -> Iterator[tuple[int, int | None, str |
     refs = [ImageRef("", path, "", length, i, offset) for i, (offset, length) in enumerate(places)]
     records = read_records(path, refs, max_bytes=2**31)
     for (offset, length), record in zip(places, records, strict=True):
-        value = None
+        value: str | None = ""
         if isinstance(record, bytes):
             example = new_example()
-            with contextlib.suppress(DecodeError):  # reading it later says what is wrong
+            with contextlib.suppress(DecodeError):
                 example.ParseFromString(record)
-                value = _single_id(example.features.feature.get(id_key))
+                value = _single_id(example.features.feature.get(id_key)) or None
         yield offset, length, value
 
 
@@ -186,7 +194,11 @@ def infer_columns(path: str, names: list[str]) -> tuple[KeptColumn, ...]:
     from google.protobuf.message import DecodeError
 
     new_example = _example_class()
-    for index, (offset, length) in enumerate(scan(path)):
+    try:
+        places = list(scan(path))
+    except OSError as error:
+        raise UserError(f"--keep: {path} cannot be read: {one_line(error)}") from error
+    for index, (offset, length) in enumerate(places):
         ref = ImageRef("", path, "", length, index, offset)
         [record] = read_records(path, [ref], max_bytes=2**31)
         if isinstance(record, Exception):
@@ -217,7 +229,7 @@ def _example_class() -> Any:
 def _read_record(file: BinaryIO, ref: ImageRef, max_bytes: int) -> bytes:
     file.seek(ref.offset or 0)
     header = file.read(_HEADER_BYTES)
-    where = f"record {ref.record_index} at byte {ref.offset}"
+    where = _where(ref)
     length = _length(header)
     if length is None:
         what = "is cut off" if len(header) < _HEADER_BYTES else "has a damaged length"
@@ -233,6 +245,10 @@ def _read_record(file: BinaryIO, ref: ImageRef, max_bytes: int) -> bytes:
     if _CRC.unpack(crc)[0] != masked_crc(data):
         raise RecordError(f"{where} is damaged: its checksum does not fit its data")
     return data
+
+
+def _where(ref: ImageRef) -> str:
+    return f"record {ref.record_index} at byte {ref.offset}"
 
 
 def _length(header: bytes) -> int | None:

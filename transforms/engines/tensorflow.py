@@ -13,7 +13,7 @@ from transforms.engines.tensorflow_import import import_tensorflow
 
 _LOGGER = logging.getLogger(__name__)
 _lock = threading.Lock()
-_engines: dict[models.ModelSource, TensorFlowEngine] = {}
+_engines: dict[tuple, TensorFlowEngine] = {}
 
 
 class TensorFlowEngine:
@@ -61,9 +61,10 @@ def load(source: models.ModelSource) -> TensorFlowEngine:
     """The engine for a model: loaded once a process, shared by its threads and by the launcher."""
     with _lock:
         import_tensorflow()
-        if source not in _engines:
-            _engines[source] = TensorFlowEngine(models.load(source))
-        return _engines[source]
+        key = source, models.files_state(source)
+        if key not in _engines:
+            _engines[key] = TensorFlowEngine(models.load(source))
+        return _engines[key]
 
 
 def _freeze(call: Callable, dtype: np.dtype, shape: tuple[int, ...]) -> Callable:
@@ -79,6 +80,8 @@ def _freeze(call: Callable, dtype: np.dtype, shape: tuple[int, ...]) -> Callable
     function = infer.get_concrete_function()
     try:
         frozen = convert_to_constants.convert_variables_to_constants_v2(function)
+        if len(frozen.inputs) != 1:  # a resource other than a variable, such as a lookup table
+            raise ValueError(f"it needs {len(frozen.inputs) - 1} resources besides its variables")
     except (ValueError, NotImplementedError, tf.errors.OpError) as error:
         _LOGGER.warning("The model's graph cannot be frozen, it runs as it is: %s", error)
         return function

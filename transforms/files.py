@@ -1,0 +1,193 @@
+"""The files that an input stands for: a file, a directory, a glob, on any of Beam's filesystems.
+
+Nothing is dropped silently: what is there but cannot be used is a `FoundFile` with a `problem`, or
+one whose reading will say what is wrong.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import glob
+import os
+import stat
+from collections.abc import Iterator
+
+from apache_beam.io.filesystem import BeamIOError
+from apache_beam.io.filesystems import FileSystems
+
+from transforms import storage
+from transforms.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class FoundFile:
+    """A file as the listing shows it.
+
+    Attributes:
+      uri: absolute path or `scheme://…`; always valid UTF-8.
+      size: in bytes; None where it cannot be seen.
+      version: size and modification time, or "".
+      problem: why it cannot be used, or None.
+      path: the name as the operating system has it, which may not be UTF-8.
+    """
+
+    uri: str
+    size: int | None = None
+    version: str = ""
+    problem: str | None = None
+    path: str = ""
+
+
+def expand(pattern: str) -> tuple[Iterator[FoundFile], bool]:
+    """The files that one input stands for, and whether it is a directory.
+
+    A name that exists is taken literally, whatever characters it has. In globs, `*` and `?` stay
+    within a directory and `**` crosses them.
+
+    Raises:
+      UserError: the filesystem is not known or cannot be listed.
+    """
+    path = storage.absolute(pattern)
+    if storage.is_local(path):
+        if os.path.isdir(path):
+            return _walk(path), True
+        if os.path.lexists(path):
+            return iter([_local_file(path)]), False
+        fixed = path.split("/")
+        parts = [fixed.pop()]
+        while any(glob.has_magic(part) for part in fixed):
+            parts.insert(0, fixed.pop())
+        return _local_glob("/".join(fixed) or "/", parts), False
+    try:
+        literal = [] if path.endswith("/") else _match(glob.escape(path))
+        if literal:
+            return iter(literal), False
+        below = _match(glob.escape(path.rstrip("/")) + "/**")
+        if below or not glob.has_magic(path):
+            return iter(below), True
+        return iter(_match(path)), False
+    except (BeamIOError, ValueError) as error:
+        raise UserError(f"--input {pattern}: cannot be listed: {error}") from error
+
+
+def _match(pattern: str) -> list[FoundFile]:
+    [result] = FileSystems.match([pattern])
+    return [
+        FoundFile(
+            meta.path,
+            meta.size_in_bytes,
+            f"{meta.size_in_bytes}-{meta.last_updated_in_seconds}",
+            path=meta.path,
+        )
+        for meta in result.metadata_list
+        if not meta.path.endswith("/")
+    ]
+
+
+def _local_glob(directory: str, parts: list[str]) -> Iterator[FoundFile]:
+    """The files below `directory` that a glob's components match.
+
+    Not `glob.glob`: with `**` it follows a circle of links until the operating system stops it.
+    """
+    part, rest = parts[0], parts[1:]
+    if part == "**":
+        for file in _walk(directory):
+            if _matches(os.path.relpath(file.path, directory).split("/"), parts):
+                yield file
+        return
+    try:
+        with os.scandir(directory) as entries:
+            found = sorted((e for e in entries if _name_matches(e.name, part)), key=_entry_name)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        yield _unlisted(directory, error)
+        return
+    for entry in found:
+        if rest and _is_directory(entry):
+            yield from _local_glob(entry.path, rest)
+        elif not rest and not _is_directory(entry):
+            yield _local_file(entry.path, entry)
+
+
+def _matches(names: list[str], parts: list[str]) -> bool:
+    """Whether a glob's components match a path's names; `**` stands for any number of them."""
+    if not parts or not names:
+        return not parts and not names
+    part, rest = parts[0], parts[1:]
+    if part != "**":
+        return _name_matches(names[0], part) and _matches(names[1:], rest)
+    if not rest:
+        return not any(name.startswith(".") for name in names)
+    if _matches(names, rest):
+        return True
+    return not names[0].startswith(".") and _matches(names[1:], parts)
+
+
+def _name_matches(name: str, part: str) -> bool:
+    """As in a shell: a hidden name is matched only by a pattern that begins with a dot."""
+    return fnmatch.fnmatchcase(name, part) and (part.startswith(".") or not name.startswith("."))
+
+
+def _walk(directory: str) -> Iterator[FoundFile]:
+    """All files below a local directory.
+
+    Links are followed, but no directory is entered twice; one that is also linked is listed under
+    its own name, as links are followed last.
+    """
+    entered: set[tuple[int, int]] = set()
+    directories = [directory]
+    links: list[str] = []
+    while directories or links:
+        path = directories.pop() if directories else links.pop()
+        try:
+            status = os.stat(path)
+            if (status.st_dev, status.st_ino) in entered:
+                continue
+            entered.add((status.st_dev, status.st_ino))
+            with os.scandir(path) as entries:
+                for entry in sorted(entries, key=_entry_name, reverse=True):
+                    if not _is_directory(entry):
+                        yield _local_file(entry.path, entry)
+                    elif entry.is_symlink():
+                        links.append(entry.path)
+                    else:
+                        directories.append(entry.path)
+        except OSError as error:
+            yield _unlisted(path, error)
+
+
+def _unlisted(path: str, error: OSError) -> FoundFile:
+    problem = f"the directory cannot be listed: {error.strerror}"
+    return FoundFile(_shown(path), problem=problem, path=path)
+
+
+def _entry_name(entry: os.DirEntry[str]) -> str:
+    return entry.name
+
+
+def _is_directory(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads nowhere
+        return False
+
+
+def _local_file(path: str, entry: os.DirEntry[str] | None = None) -> FoundFile:
+    uri = _shown(path)
+    if uri != path:
+        return FoundFile(uri, problem="the file's name is not UTF-8; rename it", path=path)
+    try:
+        status = entry.stat() if entry else os.stat(path)
+    except OSError:
+        return FoundFile(uri, path=path)  # reading it says what is wrong
+    if not stat.S_ISREG(status.st_mode):
+        return FoundFile(uri, problem="not a regular file", path=path)
+    version = f"{status.st_size}-{status.st_mtime_ns}"
+    return FoundFile(uri, status.st_size, version, path=path)
+
+
+def _shown(path: str) -> str:
+    """The path as valid UTF-8, with `\\xNN` for bytes that are not."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
