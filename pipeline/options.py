@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import difflib
 import io
-import itertools
 import re
 from typing import Any, NoReturn
 
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
-from apache_beam.options.pipeline_options import _BeamArgumentParser as _BeamParser
 
 import runners
+from pipeline import flags
 from transforms import builtin, images
 from transforms.errors import UserError
 
@@ -22,9 +20,6 @@ The flags of Beam's runners work as well, for example --direct_num_workers, --fl
 --project, --region, --temp_location. Exit codes: 0 done; 1 failed, or more errors than
 --max_error_rate; 2 a mistake in the command or its inputs; 130 interrupted.
 """
-
-
-_BEAM_LABEL = re.compile(r"[a-z0-9_-]+=[^/]*$|\{")
 
 
 class ImageOptions(PipelineOptions):
@@ -46,7 +41,7 @@ def parse(argv: list[str]) -> ImageOptions:
     """
     if "--labels_file" not in argv:
         try:
-            return _parse(_without_beam_labels(argv))
+            return _parse(flags.without_beam_labels(argv))
         except UserError as error:
             raise UserError(str(error).replace("--labels_file", "--labels")) from error
     return _parse(argv)
@@ -57,8 +52,8 @@ def _parse(argv: list[str]) -> ImageOptions:
     usage = io.StringIO()
     try:
         with contextlib.redirect_stderr(usage):
-            _check_known(argv)
-            _check_strays(argv)
+            flags.check_known(argv)
+            flags.check_strays(argv)
             options = PipelineOptions(argv).view_as(ImageOptions)
     except SystemExit:  # argparse has printed the usage of all of Beam, then what is wrong
         raise UserError(usage.getvalue().rsplit("error: argument ", 1)[-1].strip()) from None
@@ -241,51 +236,6 @@ def _add_output(group: Any) -> None:
     )
 
 
-def _without_beam_labels(argv: list[str]) -> list[str]:
-    """`--labels FILE` as `--labels_file`: Beam has a `--labels KEY=VALUE` for Dataflow jobs."""
-    renamed = []
-    for flag, value in itertools.zip_longest(argv, argv[1:], fillvalue=""):
-        name, equals, inline = flag.partition("=")
-        if name == "--labels" and not _BEAM_LABEL.match(inline or value):
-            renamed.append("--labels_file" + equals + inline)
-        else:
-            renamed.append(flag)
-    return renamed
-
-
-def _check_known(argv: list[str]) -> None:
-    """Beam ignores flags that it does not know; here a typing error is an error.
-
-    Other runners may know flags that this Beam does not, so with them only near misses are refused.
-    """
-    options = PipelineOptions(argv)
-    known = options.get_all_options()
-    for flag in (argument.split("=", 1)[0] for argument in argv if argument.startswith("--")):
-        if "-" in flag[2:] and flag[2:].replace("-", "_") in known:
-            raise UserError(f"{flag}: no such option; did you mean --{flag[2:].replace('-', '_')}?")
-    for name in options.get_all_options(retain_unknown_options=True).keys() - known.keys():
-        similar = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
-        if similar:
-            raise UserError(f"--{name}: no such option; did you mean --{similar[0]}?")
-        if runners.is_local(options):
-            raise UserError(f"--{name}: no such option; --help lists them")
-
-
-def _check_strays(argv: list[str]) -> None:
-    """Refuses words that belong to no option, such as those of an unquoted glob in a wrong place.
-
-    Beam tells only which options it does not know, so its options are asked for here once more.
-    """
-    parser = _BeamParser(add_help=False, allow_abbrev=False)
-    for options_class in dict.fromkeys(PipelineOptions.__subclasses__()):
-        options_class._add_argparse_args(parser)
-    _, unknown = parser.parse_known_args(argv)
-    strays = [word for word in unknown if not word.startswith("-")]
-    flags = [word for word in unknown if word.startswith("-")]
-    if strays and not flags:
-        raise UserError(f"{strays[0]}: belongs to no option; put it behind one, such as --input")
-
-
 def _check_values(options: ImageOptions) -> None:
     if not options.input:
         raise UserError("--input is missing: give a directory, file or quoted glob of images")
@@ -295,6 +245,7 @@ def _check_values(options: ImageOptions) -> None:
         raise UserError("--output is missing: give the directory for the Parquet files")
     if options.view_as(StandardOptions).streaming:
         raise UserError("--streaming: this is a batch pipeline")
+    runners.check_known(options)
     image_size(options)
     if options.task != "classification":
         for name in ("labels_file", "top_k", "activation"):

@@ -9,10 +9,12 @@ import numpy as np
 
 from pipeline import PROGRAM, __version__
 from pipeline.options import ImageOptions, image_size, kept_names
-from transforms import builtin, models, parts, tfrecords
+from transforms import builtin, models, scores
 from transforms.engines import tensorflow as tensorflow_engine
 from transforms.errors import UserError, one_line
 from transforms.images import ImageSpec
+from transforms.part_format import PartFormat
+from transforms.tf_examples import ExampleSpec, infer_columns
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,8 +23,8 @@ class Settings:
 
     source: models.ModelSource
     image: ImageSpec
-    examples: tfrecords.ExampleSpec
-    part_format: parts.PartFormat
+    examples: ExampleSpec
+    part_format: PartFormat
     batch_size: int
 
 
@@ -52,13 +54,13 @@ def resolve(options: ImageOptions, containers: list[str]) -> Settings:
     height, width = _image_size(options, engine.image_size)
     vector_width = _try_engine(engine, name, height, width)
     class_names = _class_names(options, source, vector_width)
-    activation: parts.Activation = options.activation or (
+    activation: scores.Activation = options.activation or (
         "softmax" if source.is_builtin and options.task == "classification" else "none"
     )
     top_k = options.top_k
     if top_k is None:
         top_k = 5 if class_names else 0
-    part_format = parts.PartFormat(
+    part_format = PartFormat(
         task=options.task,
         width=vector_width,
         has_label=options.label_from_parent,
@@ -85,14 +87,14 @@ def resolve(options: ImageOptions, containers: list[str]) -> Settings:
     )
 
 
-def _example_spec(options: ImageOptions, containers: list[str]) -> tfrecords.ExampleSpec:
+def _example_spec(options: ImageOptions, containers: list[str]) -> ExampleSpec:
     names = kept_names(options)
     if names and not containers:
         raise UserError("--keep takes features of TFRecord files; there are none in the input")
-    return tfrecords.ExampleSpec(
+    return ExampleSpec(
         image_key=options.tfrecord_image_key,
         id_key=options.tfrecord_id_key,
-        keep=tfrecords.infer_columns(containers[0], names) if names else (),
+        keep=infer_columns(containers[0], names) if names else (),
     )
 
 
@@ -152,7 +154,7 @@ def _fingerprint(
     options: ImageOptions,
     source: models.ModelSource,
     size: tuple[int, int],
-    part_format: parts.PartFormat,
+    part_format: PartFormat,
 ) -> tuple[tuple[str, str], ...]:
     """The settings that decide ids, numbers and columns, by name: what one output shares."""
     kept = [f"{c.name}:{'list of ' if c.is_list else ''}{c.kind}" for c in part_format.kept]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
+
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.runners.runner import PipelineRunner
 
 from runners import direct
+from transforms.errors import UserError
 
 LOCAL_NAMES = frozenset({"directrunner", "fnapirunner"})
 
@@ -18,6 +21,22 @@ def create(options: PipelineOptions) -> PipelineRunner | str:
     """
     name = options.view_as(StandardOptions).runner or "DirectRunner"
     return direct.create(options) if is_local(options) else name
+
+
+def check_known(options: PipelineOptions) -> None:
+    """Refuses a runner that Beam does not know.
+
+    Raises:
+      UserError: with the name that is most like it.
+    """
+    name = options.view_as(StandardOptions).runner or "DirectRunner"
+    known = [*StandardOptions.KNOWN_RUNNER_NAMES, "DirectRunner"]
+    lowered = [runner.lower() for runner in known]
+    if "." in name or name.lower() in lowered or name.lower() in LOCAL_NAMES:
+        return
+    similar = difflib.get_close_matches(name.lower(), lowered, n=1)
+    hint = f"; did you mean {known[lowered.index(similar[0])]}?" if similar else ""
+    raise UserError(f"--runner {name}: Beam knows no such runner{hint}")
 
 
 def is_local(options: PipelineOptions) -> bool:

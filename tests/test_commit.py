@@ -25,7 +25,8 @@ from transforms.errors import CorruptImageError, error_row
 from transforms.images import ImageSpec
 from transforms.inference import InferFeatures
 from transforms.models import ModelSource
-from transforms.parts import Part, PartFormat
+from transforms.part_format import PartFormat
+from transforms.parts import Part
 from transforms.refs import ImageRef
 from transforms.shards import ShardPointer
 

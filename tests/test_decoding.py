@@ -21,7 +21,7 @@ from apache_beam.testing.util import assert_that, equal_to
 
 import runners.direct
 from tests.conftest import write_random_images
-from transforms import match, parts, shards, tfrecords
+from transforms import match, parts, shards, tf_examples
 from transforms.batches import BatchCoder, BatchPlace, FeatureBatch, ImageBatch, ImageRow
 from transforms.decoding import DecodeShards, decode_shard
 from transforms.images import ImageSpec
@@ -73,7 +73,7 @@ def decode_records(
     path: pathlib.Path, batch_size: int, spec: ImageSpec = SPEC, keep: Sequence[str] = ()
 ) -> list[ImageBatch]:
     listing = match.list_images([str(path)], "tfrecord")
-    examples = tfrecords.ExampleSpec(keep=tfrecords.infer_columns(str(path), list(keep)))
+    examples = tf_examples.ExampleSpec(keep=tf_examples.infer_columns(str(path), list(keep)))
     [shard] = shards.group_into_shards(listing.refs, 1000)
     return list(decode_shard(shard, spec, batch_size, examples))
 

@@ -19,7 +19,8 @@ from pipeline.manifest import Output
 from transforms import parts, storage
 from transforms.batches import BatchPlace, FeatureBatch, ImageRow
 from transforms.errors import CorruptImageError, EmptyImageError, UserError, error_row
-from transforms.parts import Part, PartFormat, PartWriter
+from transforms.part_format import PartFormat
+from transforms.parts import Part, PartWriter
 from transforms.refs import ImageRef
 
 SETTINGS = {"model_sha256": "abc", "task": "feature_vector", "pixels": "exact"}

@@ -17,12 +17,13 @@ import pyarrow.parquet as pq
 import pytest
 import scipy.special
 
-from transforms import parts
+from transforms import parts, scores
 from transforms.batches import BatchPlace, FeatureBatch, ImageRow
 from transforms.errors import CorruptImageError, ErrorRow, UserError, error_row
-from transforms.parts import IncompleteShardError, Part, PartFormat, PartWriter
+from transforms.part_format import PartFormat
+from transforms.parts import IncompleteShardError, Part, PartWriter
 from transforms.refs import ImageRef
-from transforms.tfrecords import KeptColumn
+from transforms.tf_examples import KeptColumn
 
 SHARD = "0123456789abcdef"
 FEATURES = PartFormat("feature_vector", width=4, program="test 1")
@@ -417,7 +418,9 @@ def test_two_workers_with_different_errors_leave_a_part_that_names_its_own(
 def best(logits: object, **settings: object) -> list[list[dict]]:
     array = np.asarray(logits, np.float32)
     part_format = PartFormat("classification", width=array.shape[1], **settings)
-    return parts.top_k_column(array, part_format).to_pylist()
+    return scores.top_k_column(
+        array, part_format.top_k, part_format.activation, part_format.class_names
+    ).to_pylist()
 
 
 def indices(rows: list[list[dict]]) -> list[list[int]]:
@@ -425,16 +428,16 @@ def indices(rows: list[list[dict]]) -> list[list[int]]:
 
 
 @pytest.mark.parametrize("activation", ["none", "softmax", "sigmoid"])
-def test_scores_are_those_of_scipy(activation: parts.Activation) -> None:
+def test_scores_are_those_of_scipy(activation: scores.Activation) -> None:
     logits = np.random.default_rng(0).normal(0, 8, (50, 30)).astype(np.float32)
     expected = {
         "none": logits,
         "softmax": scipy.special.softmax(logits.astype(np.float64), axis=1),
         "sigmoid": scipy.special.expit(logits.astype(np.float64)),
     }[activation]
-    scores = parts.activate(logits, activation)
-    assert scores.dtype == np.float32
-    np.testing.assert_allclose(scores, expected, rtol=1e-5, atol=1e-7)
+    ours = scores.activate(logits, activation)
+    assert ours.dtype == np.float32
+    np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-7)
 
     rows = best(logits, top_k=5, activation=activation)
     order = np.argsort(-logits, axis=1)[:, :5]
@@ -448,7 +451,7 @@ def test_scores_are_those_of_scipy(activation: parts.Activation) -> None:
 
 
 @pytest.mark.parametrize("activation", ["none", "softmax", "sigmoid"])
-def test_ties_go_to_the_lower_index(activation: parts.Activation) -> None:
+def test_ties_go_to_the_lower_index(activation: scores.Activation) -> None:
     rows = best([[1, 3, 3, 1, 3]], top_k=4, activation=activation)
     assert indices(rows) == [[1, 2, 4, 0]]
 
@@ -466,7 +469,7 @@ def test_a_sigmoid_keeps_small_scores_apart() -> None:
 
 
 @pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
-def test_huge_logits_neither_overflow_nor_warn(activation: parts.Activation) -> None:
+def test_huge_logits_neither_overflow_nor_warn(activation: scores.Activation) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         rows = best([[1e38, -1e38, 0], [1e4, 1e3, -1e4]], top_k=1, activation=activation)
@@ -484,7 +487,7 @@ def test_without_class_names_the_labels_are_null() -> None:
 @pytest.mark.parametrize("activation", ["none", "softmax", "sigmoid"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_logits_that_are_no_numbers_are_written_as_they_are(
-    tmp_path: pathlib.Path, activation: parts.Activation, value: float
+    tmp_path: pathlib.Path, activation: scores.Activation, value: float
 ) -> None:
     logits = np.array([[0, value, 1, 2], [4, 3, 2, 1], [value] * 4], np.float32)
     part_format = PartFormat("classification", width=4, top_k=2, activation=activation)
@@ -498,6 +501,6 @@ def test_logits_that_are_no_numbers_are_written_as_they_are(
 
 
 @pytest.mark.parametrize("activation", ["none", "softmax", "sigmoid"])
-def test_an_infinite_logit_is_the_best_and_nan_never(activation: parts.Activation) -> None:
+def test_an_infinite_logit_is_the_best_and_nan_never(activation: scores.Activation) -> None:
     assert indices(best([[0, np.inf, 1]], top_k=1, activation=activation)) == [[1]]
     assert indices(best([[0, np.nan, 1]], top_k=2, activation="none")) == [[2, 0]]

@@ -24,7 +24,8 @@ from pipeline.progress import Progress
 from transforms import parts
 from transforms.batches import BatchPlace, FeatureBatch, ImageRow
 from transforms.errors import CorruptImageError, error_row
-from transforms.parts import PartFormat, PartWriter
+from transforms.part_format import PartFormat
+from transforms.parts import PartWriter
 from transforms.refs import ImageRef
 
 A, B = "a" * 16, "b" * 16

@@ -20,10 +20,11 @@ from transforms.images import ImageSpec
 from transforms.inference import ImageModelHandler, InferFeatures
 from transforms.match import Listing, list_images
 from transforms.models import ModelSource
-from transforms.parts import Part, PartFormat
+from transforms.part_format import PartFormat
+from transforms.parts import Part
 from transforms.refs import ImageRef
 from transforms.shards import Shard, ShardPointer, group_into_shards, write_plan
-from transforms.tfrecords import ExampleSpec
+from transforms.tf_examples import ExampleSpec
 
 __all__ = [
     "CommitParts",

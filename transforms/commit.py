@@ -9,7 +9,8 @@ from apache_beam.metrics import Metrics
 
 from transforms.batches import FeatureBatch
 from transforms.decoding import METRICS_NAMESPACE
-from transforms.parts import IncompleteShardError, Part, PartFormat, PartWriter
+from transforms.part_format import PartFormat
+from transforms.parts import IncompleteShardError, Part, PartWriter
 
 
 class CommitParts(beam.PTransform):

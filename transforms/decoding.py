@@ -19,12 +19,14 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.metrics import Metrics
 
-from transforms import storage, tfrecords
+from transforms import storage
 from transforms.batches import BatchPlace, ImageBatch, ImageRow
 from transforms.errors import ErrorRow, ImageTooLargeError, Stage, UnusableInputError, error_row
 from transforms.images import ImageSpec, decode_image, to_float
 from transforms.refs import ImageRef
 from transforms.shards import Shard, ShardPointer, read_shard
+from transforms.tf_examples import Example, ExampleParser, ExampleSpec
+from transforms.tfrecords import read_records
 
 METRICS_NAMESPACE = "image_features"
 
@@ -51,7 +53,7 @@ class DecodeShards(beam.PTransform):
         self,
         spec: ImageSpec,
         batch_size: int = 32,
-        examples: tfrecords.ExampleSpec | None = None,
+        examples: ExampleSpec | None = None,
         part_path: Callable[[str], str] | None = None,
     ):
         super().__init__()
@@ -67,7 +69,7 @@ class _DecodeFn(beam.DoFn):
         self,
         spec: ImageSpec,
         batch_size: int,
-        examples: tfrecords.ExampleSpec | None,
+        examples: ExampleSpec | None,
         part_path: Callable[[str], str] | None,
     ):
         self._spec = spec
@@ -93,7 +95,7 @@ def decode_shard(
     shard: Shard,
     spec: ImageSpec,
     batch_size: int,
-    examples: tfrecords.ExampleSpec | None = None,
+    examples: ExampleSpec | None = None,
 ) -> Iterator[ImageBatch]:
     """Decodes a shard's images into batches, a few batches ahead of the consumer.
 
@@ -107,7 +109,7 @@ def decode_shard(
       batches in the order of the shard; together they account for each of its refs once.
     """
     pool = _decode_pool()
-    records = _RecordReader(shard, spec, examples or tfrecords.ExampleSpec())
+    records = _RecordReader(shard, spec, examples or ExampleSpec())
     pending: collections.deque[_PendingBatch] = collections.deque()
     name, size = shard.name, len(shard.refs)
     try:
@@ -146,12 +148,12 @@ def _read_file(ref: ImageRef, spec: ImageSpec) -> tuple[bytes, tuple[object, ...
 class _RecordReader:
     """Reads a shard's records in order: a container is one stream, which threads cannot share."""
 
-    def __init__(self, shard: Shard, spec: ImageSpec, examples: tfrecords.ExampleSpec):
+    def __init__(self, shard: Shard, spec: ImageSpec, examples: ExampleSpec):
         self._records: Iterator[bytes | Exception] | None = None
         if shard.refs[0].is_record:
             uri = shard.refs[0].uri
-            self._parser = tfrecords.ExampleParser(examples)
-            self._records = tfrecords.read_records(uri, shard.refs, spec.max_file_bytes)
+            self._parser = ExampleParser(examples)
+            self._records = read_records(uri, shard.refs, spec.max_file_bytes)
 
     def read(self, refs: Sequence[ImageRef]) -> list[_Encoded]:
         """What the next `len(refs)` records hold."""
@@ -167,7 +169,7 @@ class _RecordReader:
 
 
 def _example_or_raise(
-    result: tfrecords.Example | Exception,
+    result: Example | Exception,
 ) -> tuple[bytes, tuple[object, ...]]:
     if isinstance(result, Exception):
         raise result

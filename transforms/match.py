@@ -14,10 +14,11 @@ import posixpath
 import re
 from typing import Literal
 
-from transforms import tfrecords
 from transforms.errors import UserError
 from transforms.files import FoundFile, expand
 from transforms.refs import ImageRef
+from transforms.tf_examples import example_ids
+from transforms.tfrecords import scan
 
 InputFormat = Literal["auto", "files", "tfrecord"]
 
@@ -145,9 +146,9 @@ def _record_refs(file: FoundFile, id_key: str | None, label_from_parent: bool) -
     refs: list[ImageRef] = []
     try:
         if id_key:
-            records = tfrecords.example_ids(file.uri, id_key)
+            records = example_ids(file.uri, id_key)
         else:
-            records = ((offset, length, "") for offset, length in tfrecords.scan(file.uri))
+            records = ((offset, length, "") for offset, length in scan(file.uri))
         for index, (offset, length, value) in enumerate(records):
             problem = None
             if value is None:

@@ -102,7 +102,8 @@ def fingerprint(source: ModelSource) -> str:
     check_is_saved_model(source.name)
     digest = hashlib.sha256()
     for path in _files(source.name):
-        digest.update(os.path.relpath(path, source.name).encode() + b"\0")
+        name = os.path.relpath(path, source.name)
+        digest.update(f"{name}\0{os.path.getsize(path)}\0".encode())
         with open(path, "rb") as file:
             while chunk := file.read(2**20):
                 digest.update(chunk)

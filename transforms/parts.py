@@ -12,19 +12,14 @@ import hashlib
 import json
 import re
 import time
-from typing import Literal
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from transforms import storage
-from transforms.batches import BatchPlace, FeatureBatch, ImageRow
-from transforms.errors import ErrorRow, UserError, error_table
-from transforms.models import Task
-from transforms.tfrecords import KeptColumn
-
-Activation = Literal["none", "softmax", "sigmoid"]
+from transforms.batches import BatchPlace, FeatureBatch
+from transforms.errors import ErrorRow, error_table
+from transforms.part_format import PartFormat, rows_to_table
 
 ERRORS_DIRECTORY = "_errors"
 FOOTER_KEY = b"image_features"
@@ -32,84 +27,12 @@ FOOTER_KEY = b"image_features"
 # Rows are gathered into row groups of this many: small ones cost readers more than they save.
 ROW_GROUP_ROWS = 1024
 
-_ARROW_TYPES = {
-    "string": pa.string(),
-    "binary": pa.binary(),
-    "int64": pa.int64(),
-    "float32": pa.float32(),
-}
-
 
 class IncompleteShardError(RuntimeError):
     """A shard did not arrive whole and in order in one bundle, so it cannot be committed.
 
     This means that the runner did not fuse decoding, inference and commit into one stage.
     """
-
-
-@dataclasses.dataclass(frozen=True)
-class PartFormat:
-    """The columns of a part and what its footer says.
-
-    Attributes:
-      task: decides the name of the vector column, `feature_vector` or `logits`.
-      width: length of the vectors: N features or C classes.
-      has_label: whether there is a `label` column.
-      kept: columns passed through from Examples.
-      top_k: how many best classes go into a `top_k` column; 0 for none.
-      class_names: names of the C classes, or empty.
-      activation: what makes scores of logits for `top_k`.
-      fingerprint: the settings that decide the numbers, as sorted (name, value) pairs.
-      program: name and version of the writer.
-    """
-
-    task: Task
-    width: int
-    has_label: bool = False
-    kept: tuple[KeptColumn, ...] = ()
-    top_k: int = 0
-    class_names: tuple[str, ...] = ()
-    activation: Activation = "none"
-    fingerprint: tuple[tuple[str, str], ...] = ()
-    program: str = ""
-
-    @property
-    def vector_column(self) -> str:
-        """Name of the column with the model's answers."""
-        return "feature_vector" if self.task == "feature_vector" else "logits"
-
-    def schema(self) -> pa.Schema:
-        """The Arrow schema of a part.
-
-        Raises:
-          UserError: a kept column has the name of another column.
-        """
-        fields = [
-            pa.field("id", pa.string(), nullable=False),
-            pa.field("uri", pa.string(), nullable=False),
-            pa.field("width", pa.int32(), nullable=False),
-            pa.field("height", pa.int32(), nullable=False),
-            pa.field("version", pa.string(), nullable=False),
-        ]
-        if self.has_label:
-            fields.append(pa.field("label", pa.string()))
-        for column in self.kept:
-            kind = _ARROW_TYPES[column.kind]
-            fields.append(pa.field(column.name, pa.list_(kind) if column.is_list else kind))
-        vector = pa.list_(pa.field("element", pa.float32(), nullable=False), self.width)
-        fields.append(pa.field(self.vector_column, vector, nullable=False))
-        if self.top_k:
-            fields.append(pa.field("top_k", pa.list_(_TOP_K_TYPE)))
-        names = [field.name for field in fields]
-        twice = {name for name in names if names.count(name) > 1}
-        if twice:
-            raise UserError(
-                f"--keep {', '.join(sorted(twice))}: the part has a column of that name"
-            )
-        return pa.schema(fields)
-
-
-_TOP_K_TYPE = pa.struct([("index", pa.int32()), ("label", pa.string()), ("score", pa.float32())])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -286,78 +209,3 @@ class PartWriter:
         table = error_table(self._errors)
         storage.write_atomically(path, lambda local_path: pq.write_table(table, local_path))
         return name
-
-
-def rows_to_table(batch: FeatureBatch, part_format: PartFormat, schema: pa.Schema) -> pa.Table:
-    """A feature batch as an Arrow table.
-
-    Raises:
-      ValueError: the vectors have another length than the part's.
-    """
-    if batch.features.shape[1] != part_format.width:
-        raise ValueError(
-            f"the model answers vectors of length {batch.features.shape[1]}, at launch it was "
-            f"{part_format.width}"
-        )
-    columns = [_row_column(batch.rows, field) for field in list(schema)[:5]]
-    if part_format.has_label:
-        columns.append(pa.array([row.ref.label for row in batch.rows], pa.string()))
-    for position, column in enumerate(part_format.kept):
-        values = [row.kept[position] if row.kept else None for row in batch.rows]
-        columns.append(pa.array(values, schema.field(column.name).type))
-    vectors = np.ascontiguousarray(batch.features, np.float32).reshape(-1)
-    vector_type = schema.field(part_format.vector_column).type
-    columns.append(pa.FixedSizeListArray.from_arrays(vectors, type=vector_type))
-    if part_format.top_k:
-        columns.append(top_k_column(batch.features, part_format))
-    return pa.table(columns, schema=schema)
-
-
-def top_k_column(logits: np.ndarray, part_format: PartFormat) -> pa.ListArray:
-    """The `top_k` best classes of each row, best first.
-
-    Args:
-      logits: float32 [B, C].
-      part_format: gives k, the activation and the class names.
-    """
-    scores = activate(logits, part_format.activation)
-    # By the logits: scores that are equal after rounding would lose the order. NaN comes last.
-    best = np.argsort(-logits, axis=1, kind="stable")[:, : part_format.top_k]
-    names = part_format.class_names
-    flat = best.reshape(-1)
-    labels = [names[index] if names else None for index in flat]
-    structs = pa.StructArray.from_arrays(
-        [
-            pa.array(flat, pa.int32()),
-            pa.array(labels, pa.string()),
-            pa.array(np.take_along_axis(scores, best, axis=1).reshape(-1), pa.float32()),
-        ],
-        fields=list(_TOP_K_TYPE),
-    )
-    offsets = np.arange(len(logits) + 1, dtype=np.int32) * best.shape[1]
-    return pa.ListArray.from_arrays(pa.array(offsets), structs)
-
-
-def activate(logits: np.ndarray, activation: Activation) -> np.ndarray:
-    """Scores of logits: float [B, C] to float32 [B, C].
-
-    >>> activate(np.array([[0.0, 0.0]]), "softmax").tolist()
-    [[0.5, 0.5]]
-    """
-    logits = logits.astype(np.float32)
-    if activation == "softmax":
-        with np.errstate(invalid="ignore"):  # an infinite logit makes NaN scores
-            exponents = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return exponents / exponents.sum(axis=1, keepdims=True)
-    if activation == "sigmoid":
-        small = np.exp(-np.abs(logits))
-        return np.where(logits >= 0, 1.0, small) / (1.0 + small)
-    return logits
-
-
-def _row_column(rows: tuple[ImageRow, ...], field: pa.Field) -> pa.Array:
-    if field.name in ("width", "height"):
-        values: list[object] = [getattr(row, field.name) for row in rows]
-    else:
-        values = [getattr(row.ref, field.name) for row in rows]
-    return pa.array(values, field.type)

@@ -1,0 +1,60 @@
+"""Flags that are not this program's own: Beam's, other runners', and typing errors."""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import re
+
+from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import _BeamArgumentParser as BeamParser
+
+import runners
+from transforms.errors import UserError
+
+_BEAM_LABEL = re.compile(r"[a-z0-9_-]+=[^/]*$|\{")
+
+
+def without_beam_labels(argv: list[str]) -> list[str]:
+    """`--labels FILE` as `--labels_file`: Beam has a `--labels KEY=VALUE` for Dataflow jobs."""
+    renamed = []
+    for flag, value in itertools.zip_longest(argv, argv[1:], fillvalue=""):
+        name, equals, inline = flag.partition("=")
+        if name == "--labels" and not _BEAM_LABEL.match(inline or value):
+            renamed.append("--labels_file" + equals + inline)
+        else:
+            renamed.append(flag)
+    return renamed
+
+
+def check_known(argv: list[str]) -> None:
+    """Beam ignores flags that it does not know; here a typing error is an error.
+
+    Other runners may know flags that this Beam does not, so with them only near misses are refused.
+    """
+    options = PipelineOptions(argv)
+    known = options.get_all_options()
+    for flag in (argument.split("=", 1)[0] for argument in argv if argument.startswith("--")):
+        if "-" in flag[2:] and flag[2:].replace("-", "_") in known:
+            raise UserError(f"{flag}: no such option; did you mean --{flag[2:].replace('-', '_')}?")
+    for name in options.get_all_options(retain_unknown_options=True).keys() - known.keys():
+        similar = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
+        if similar:
+            raise UserError(f"--{name}: no such option; did you mean --{similar[0]}?")
+        if runners.is_local(options):
+            raise UserError(f"--{name}: no such option; --help lists them")
+
+
+def check_strays(argv: list[str]) -> None:
+    """Refuses words that belong to no option, such as those of an unquoted glob in a wrong place.
+
+    Beam tells only which options it does not know, so its options are asked for here once more.
+    """
+    parser = BeamParser(add_help=False, allow_abbrev=False)
+    for options_class in dict.fromkeys(PipelineOptions.__subclasses__()):
+        options_class._add_argparse_args(parser)
+    _, unknown = parser.parse_known_args(argv)
+    strays = [word for word in unknown if not word.startswith("-")]
+    flags = [word for word in unknown if word.startswith("-")]
+    if strays and not flags:
+        raise UserError(f"{strays[0]}: belongs to no option; put it behind one, such as --input")
