@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import time
 from collections.abc import Iterator
 
@@ -128,7 +129,7 @@ def _check_status(url: str, response: requests.Response) -> None:
 def _retry_after_seconds(response: requests.Response) -> float:
     """What the server asks to wait, given in seconds or as a date; 0 if it does not say."""
     value = response.headers.get("Retry-After", "")
-    if value.isdigit():
+    if value.isdecimal():
         seconds = float(value)
     else:
         try:
@@ -141,7 +142,7 @@ def _retry_after_seconds(response: requests.Response) -> float:
 def _save(url: str, response: requests.Response, path: str) -> str:
     """Writes the body to `path`; its SHA-256."""
     announced = response.headers.get("Content-Length", "")
-    length = int(announced) if announced.isdigit() else None
+    length = int(announced) if announced.isdecimal() else None
     digest = hashlib.sha256()
     received = 0
     with open(path, "wb") as file:
@@ -163,10 +164,12 @@ def _save(url: str, response: requests.Response, path: str) -> str:
 def _cause(error: BaseException) -> str:
     """The innermost reason in one line, without the layers that requests and urllib3 put on."""
     while True:
-        inner = getattr(error, "reason", None) or (error.args[0] if error.args else None)
-        if not isinstance(inner, BaseException):
-            return one_line(error)
-        error = inner
+        inner = [reason for reason in error.args if isinstance(reason, BaseException)]
+        if isinstance(reason := getattr(error, "reason", None), BaseException):
+            inner.append(reason)
+        if not inner:
+            return re.sub(r"HTTPS?Connection(Pool)?\([^)]*\): ", "", one_line(error))
+        error = inner[-1]
 
 
 # Beam's filesystems
