@@ -28,6 +28,9 @@ def show_classes(directory: str) -> None:
 
 def show_errors(directory: str) -> None:
     """Prints the error rows."""
+    if not pathlib.Path(directory, "_errors").exists():
+        print("\nno errors")
+        return
     table = pd.read_parquet(pathlib.Path(directory, "_errors"))
     print(f"\npandas.read_parquet({directory + '/_errors'!r}): {len(table)} rows")
     for row in table.itertuples():

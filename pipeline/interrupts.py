@@ -48,9 +48,9 @@ def noticed() -> Iterator[Noticed]:
             signal.signal(number, handler)
 
 
-def leave(number: signal.Signals) -> NoReturn:
+def leave(number: signal.Signals, how_to_continue: str) -> NoReturn:
     """Ends the process after a signal: its threads may be deep in a batch and would hold it up."""
-    print("interrupted: what is committed stays; the same command continues", file=sys.stderr)
+    print(f"interrupted: {how_to_continue}", file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(128 + number)

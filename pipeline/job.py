@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import concurrent.futures
+import contextlib
 import dataclasses
 import datetime
 import importlib.metadata
@@ -15,6 +16,7 @@ from typing import Any
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import StandardOptions
 from apache_beam.runners.runner import PipelineState
 
 import runners
@@ -22,6 +24,7 @@ from pipeline import graph, manifest, settings
 from pipeline.options import ImageOptions
 from pipeline.progress import Progress
 from transforms import match, storage
+from transforms.errors import UserError
 from transforms.refs import ImageRef
 from transforms.shards import group_into_shards, write_plan
 
@@ -72,25 +75,30 @@ def run(options: ImageOptions, argv: list[str]) -> int:
     plan = make_plan(listing.refs, output)
     shards = group_into_shards(plan.todo, options.rows_per_file)
     _say(_describe(plan, len(shards), listing.passed_over))
-    manifest.start(output)
+    pipeline = _new_pipeline(options)
     run_id = uuid.uuid4().hex[:12]
+    manifest.start(output, run_id)
     pointers = write_plan(shards, output.path(manifest.PLAN_DIRECTORY), run_id)
     pipeline_started = time.time()
     if pointers:
         with Progress(output, len(plan.todo)):
-            _run_pipeline(options, resolved, pointers, output.directory)
+            graph.build(pipeline, pointers, resolved, output.directory)
+            _run_pipeline(pipeline)
     pipeline_seconds = time.time() - pipeline_started
     output.refresh()
     names = {pointer.name for pointer in pointers}
     _check_accounts(output, {pointer.name: pointer.size for pointer in pointers})
-    error_rate = output.errors / max(1, output.rows + output.errors)
+    manifest.check_ids_unique(output)
+    errors_now = sum(part.errors for part in output.parts.values() if part.shard in names)
+    error_rate = errors_now / max(1, len(plan.todo))
     succeeded = error_rate <= options.max_error_rate
     report = _report(
         options, argv, run_id, started, pipeline_seconds, plan, listing, output, names, succeeded
     )
     report["fingerprint"] = fingerprint
-    manifest.finish(output, report, succeeded)
-    print("\n".join(summary(report, output)), flush=True)
+    manifest.finish(output, report, succeeded, started)
+    with contextlib.suppress(BrokenPipeError):  # all is committed, whoever reads this
+        print("\n".join(summary(report, output)), flush=True)
     if not succeeded:
         print(
             f"failed: {error_rate:.0%} of the images are errors, over --max_error_rate "
@@ -147,12 +155,21 @@ def _list_while_loading(options: ImageOptions) -> match.Listing:
         pool.shutdown(wait=False)  # a mistake in the inputs is told at once
 
 
-def _run_pipeline(
-    options: ImageOptions, resolved: settings.Settings, pointers: list, directory: str
-) -> None:
-    pipeline = beam.Pipeline(runner=runners.create(options), options=options)
-    graph.build(pipeline, pointers, resolved, directory)
-    result = pipeline.run()
+def _new_pipeline(options: ImageOptions) -> beam.Pipeline:
+    """An empty pipeline on the runner that was asked for.
+
+    Raises:
+      UserError: the runner's own options are not complete or do not fit.
+    """
+    try:
+        return beam.Pipeline(runner=runners.create(options), options=options)
+    except ValueError as error:
+        raise UserError(f"--runner {options.view_as(StandardOptions).runner}: {error}") from error
+
+
+def _run_pipeline(pipeline: beam.Pipeline) -> None:
+    with runners.direct.lost_workers_end_the_job():
+        result = pipeline.run()
     state = result.wait_until_finish()
     if (state or result.state) != PipelineState.DONE:
         raise RuntimeError(f"the runner ended in state {state or result.state}")
@@ -174,7 +191,9 @@ def _describe(plan: Plan, shards: int, passed_over: collections.Counter[str]) ->
     if plan.unchanged:
         text += f", {plan.unchanged:,} done already"
     if plan.changed:
-        text += f", {plan.changed:,} changed since (their rows are kept; --overwrite redoes all)"
+        text += (
+            f", {plan.changed:,} changed since (what is committed is kept; --overwrite redoes all)"
+        )
     if passed_over:
         kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in passed_over.most_common(5))
         more = "" if len(passed_over) <= 5 else ", …"

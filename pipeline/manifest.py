@@ -11,6 +11,7 @@ import concurrent.futures
 import dataclasses
 import json
 import os
+import re
 import shlex
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
@@ -28,9 +29,15 @@ PLAN_DIRECTORY = "_plan"
 
 _READ_THREADS = 16
 
+_SECRET = re.compile(r"secret|token|password|access_key|key_id|connection_string")
+
 T = TypeVar("T")
 
 _OURS = frozenset({RUN_FILE, SUCCESS_FILE, PLAN_DIRECTORY, parts.ERRORS_DIRECTORY})
+
+
+class DuplicateIdsError(RuntimeError):
+    """An id is in the output twice. Must never happen."""
 
 
 @dataclasses.dataclass
@@ -114,9 +121,9 @@ def open_output(directory: str) -> Output:
         raise UserError(f"--output {directory}: is a file; give a directory")
     try:
         names = storage.list_names(directory)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"--output {directory}: cannot be listed: {one_line(error)}") from error
-    strangers = [name for name in names if not _is_ours(name)]
+    strangers = [name for name in names if not _is_ours(name) and not _is_desktop_clutter(name)]
     if strangers:
         raise UserError(
             f"--output {directory}: holds files that are not of this program, such as "
@@ -131,7 +138,7 @@ def overwrite(output: Output) -> None:
     First the signs that it is finished, then the parts, last what parts refer to: killed at any
     moment it leaves a directory that can be continued.
     """
-    names = storage.list_names(output.directory)
+    names = [name for name in storage.list_names(output.directory) if _is_ours(name)]
     signs = [name for name in names if name in (SUCCESS_FILE, RUN_FILE)]
     committed = [name for name in names if parts.is_part_name(name)]
     others = [name for name in names if name not in signs and name not in committed]
@@ -165,28 +172,74 @@ def check_parts(output: Output, fingerprint: dict[str, str]) -> None:
             )
 
 
-def start(output: Output) -> None:
-    """Takes back what says that the output is finished."""
-    storage.delete([output.path(SUCCESS_FILE)])
+def start(output: Output, run_id: str) -> None:
+    """Makes the directory, and takes back what says that the output is finished.
+
+    Raises:
+      UserError: the directory cannot be written.
+    """
+    try:
+        storage.write_text(output.path(PLAN_DIRECTORY, f"{run_id}-started"), "")
+    except (OSError, ValueError) as error:
+        raise UserError(f"--output {output.directory}: not writable: {one_line(error)}") from error
+    storage.delete([output.path(SUCCESS_FILE), output.path(RUN_FILE)])
 
 
-def finish(output: Output, report: dict[str, Any], succeeded: bool) -> None:
-    """Clears what was temporary, then writes `_run.json` and, if all is well, `_SUCCESS`."""
+def check_ids_unique(output: Output) -> None:
+    """Each id once, in rows and error rows of the whole output.
+
+    Raises:
+      DuplicateIdsError: two runs must have written at the same time.
+    """
+    accounted = output.rows + output.errors
+    different = len(output.committed_ids())
+    if different != accounted:
+        raise DuplicateIdsError(
+            f"{output.directory} holds {accounted} rows and error rows, but {different} different "
+            "ids: two runs must have written at the same time; --overwrite starts anew"
+        )
+
+
+def finish(output: Output, report: dict[str, Any], succeeded: bool, started: float) -> None:
+    """Clears what was temporary, then writes `_run.json` and, if all is well, `_SUCCESS`.
+
+    Args:
+      output: with all its parts.
+      report: what goes into `_run.json`.
+      succeeded: whether there will be a `_SUCCESS`.
+      started: when this run began, in seconds since the epoch: what is younger may be another's.
+    """
+    run_id = report["run_id"]
     named = {part.errors_file for part in output.parts.values()}
     errors = output.path(parts.ERRORS_DIRECTORY)
-    storage.delete(
-        [output.path(PLAN_DIRECTORY)]
-        + [output.path(name) for name in storage.list_names(output.directory) if _is_leftover(name)]
-        + [storage.join(errors, name) for name in storage.list_names(errors) if name not in named]
-    )
+    leftovers = [
+        output.path(name) for name in storage.list_names(output.directory) if _is_leftover(name)
+    ]
+    leftovers += [
+        storage.join(errors, name) for name in storage.list_names(errors) if name not in named
+    ]
+    plan = output.path(PLAN_DIRECTORY)
+    plans = storage.list_names(plan)
+    leftovers += [storage.join(plan, name) for name in plans if not name.startswith(run_id)]
+    storage.delete([path for path in leftovers if storage.modified(path) < started])
+    storage.delete([storage.join(plan, name) for name in plans if name.startswith(run_id)])
+    storage.remove_if_empty(plan)
     storage.write_text(output.path(RUN_FILE), json.dumps(report, indent=2, sort_keys=False) + "\n")
     if succeeded:
         storage.write_text(output.path(SUCCESS_FILE), "")
 
 
 def command_line(argv: list[str]) -> str:
-    """The command as it could be typed again."""
-    return shlex.join(["python", "-m", "pipeline.run", *argv])
+    """The command as it could be typed again, without the values of secret options."""
+    words = ["python", "-m", "pipeline.run"]
+    for before, word in zip(["", *argv], argv, strict=False):
+        flag, equals, _ = word.partition("=")
+        if equals and _SECRET.search(flag):
+            word = f"{flag}=***"
+        elif "=" not in before and before.startswith("--") and _SECRET.search(before):
+            word = "***"
+        words.append(word)
+    return shlex.join(words)
 
 
 def _read_all(read: Callable[[str], T], paths: list[str]) -> Iterator[T]:
@@ -208,6 +261,11 @@ def _read_ids(path: str) -> pa.Table:
 
 def _is_ours(name: str) -> bool:
     return name in _OURS or parts.is_part_name(name) or _is_leftover(name)
+
+
+def _is_desktop_clutter(name: str) -> bool:
+    """What file managers and network filesystems leave behind."""
+    return name.startswith(".") or name in ("Thumbs.db", "desktop.ini")
 
 
 def _is_leftover(name: str) -> bool:

@@ -6,6 +6,7 @@ unpickle on a worker.
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 
@@ -16,26 +17,34 @@ def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     argv = sys.argv[1:] if argv is None else argv
     logs.set_up(verbose="--verbose" in argv)
-    from pipeline import job, options
-    from transforms.errors import UserError, one_line
-
     with interrupts.noticed() as noticed:
         try:
-            return job.run(options.parse(argv), argv)
-        except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
-            return job.MISTAKE
+            from pipeline import job, options
+            from transforms.errors import UserError, one_line
+
+            try:
+                return job.run(options.parse(argv), argv)
+            except UserError as error:
+                print(f"error: {error}", file=sys.stderr)
+                return job.MISTAKE
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the exit code tells it
             if noticed.signal is not None:
-                interrupts.leave(noticed.signal)
+                interrupts.leave(noticed.signal, _how_to_continue(argv))
             traceback.print_exc()
             print(
-                f"failed: {type(error).__name__}: {one_line(error)}"
-                "\nwhat is committed stays; the same command continues",
+                f"failed: {type(error).__name__}: {one_line(error)}\n{_how_to_continue(argv)}",
                 file=sys.stderr,
             )
             return job.FAILED
 
 
+def _how_to_continue(argv: list[str]) -> str:
+    without = " without --overwrite" if "--overwrite" in argv else ""
+    return f"what is committed stays; the same command{without} continues"
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code) if code == 2 else sys.exit(code)  # a mistake waits for no model to be loaded

@@ -14,7 +14,7 @@ from transforms.engines import tensorflow as tensorflow_engine
 from transforms.errors import UserError, one_line
 from transforms.images import ImageSpec
 from transforms.part_format import PartFormat
-from transforms.tf_examples import ExampleSpec, infer_columns
+from transforms.tf_examples import ExampleSpec, check_feature, infer_columns
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +52,7 @@ def resolve(options: ImageOptions, containers: list[str]) -> Settings:
     source = models.ModelSource(name, options.task)
     engine = tensorflow_engine.load(source)
     height, width = _image_size(options, engine.image_size)
-    vector_width = _try_engine(engine, name, height, width)
+    vector_width = _try_engine(engine, name, (height, width), options.batch_size)
     class_names = _class_names(options, source, vector_width)
     activation: scores.Activation = options.activation or (
         "softmax" if source.is_builtin and options.task == "classification" else "none"
@@ -91,6 +91,12 @@ def _example_spec(options: ImageOptions, containers: list[str]) -> ExampleSpec:
     names = kept_names(options)
     if names and not containers:
         raise UserError("--keep takes features of TFRecord files; there are none in the input")
+    if options.tfrecord_id_key and not containers:
+        raise UserError("--tfrecord_id_key: there are no TFRecord files in the input")
+    if containers:
+        check_feature(containers[0], "--tfrecord_image_key", options.tfrecord_image_key)
+    if options.tfrecord_id_key:
+        check_feature(containers[0], "--tfrecord_id_key", options.tfrecord_id_key)
     return ExampleSpec(
         image_key=options.tfrecord_image_key,
         id_key=options.tfrecord_id_key,
@@ -116,17 +122,22 @@ def _image_size(options: ImageOptions, fixed: tuple[int | None, int | None]) -> 
 
 
 def _try_engine(
-    engine: tensorflow_engine.TensorFlowEngine, name: str, height: int, width: int
+    engine: tensorflow_engine.TensorFlowEngine, name: str, size: tuple[int, int], batch_size: int
 ) -> int:
-    """The length of the model's vectors."""
-    try:
-        features = engine(np.zeros((1, height, width, 3), np.float32))
-    except Exception as error:
-        raise UserError(
-            f"--model {name}: fails on a blank float32 image [1, {height}, {width}, 3]: "
-            f"{one_line(error)}"
-        ) from error
-    return features.shape[1]
+    """The length of the model's vectors, seen on one blank image and on two."""
+    for count in (1, min(2, batch_size)):
+        blank = np.zeros((count, *size, 3), np.float32)
+        try:
+            width = engine(blank).shape[1]
+        except Exception as error:
+            hint = "; it works on one image at a time: give --batch_size 1" if count == 2 else ""
+            raise UserError(
+                f"--model {name}: fails on blank float32 images {list(blank.shape)}: "
+                f"{one_line(error)}{hint}"
+            ) from error
+    if width < 1:
+        raise UserError(f"--model {name}: answers vectors of length 0")
+    return width
 
 
 def _class_names(

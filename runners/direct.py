@@ -7,6 +7,12 @@ pipeline, silently uses another engine. This is the same runner that it ends up 
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
+import threading
+from collections.abc import Iterator
+
 from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners.portability.fn_api_runner import fn_runner
@@ -18,3 +24,30 @@ def create(options: PipelineOptions) -> fn_runner.FnApiRunner:
     encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
     provision = beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded)
     return fn_runner.FnApiRunner(provision_info=fn_runner.ExtendedProvisionInfo(provision))
+
+
+@contextlib.contextmanager
+def lost_workers_end_the_job() -> Iterator[None]:
+    """Ends this process if a worker process is killed, as by the kernel when memory runs out.
+
+    Beam only notes it in a thread of its own and then waits for that worker for ever.
+    """
+    before = threading.excepthook
+
+    def hook(failure: threading.ExceptHookArgs) -> None:
+        if failure.thread is None or failure.thread.name != "run_worker":
+            before(failure)
+            return
+        print(
+            f"failed: {failure.exc_value}: was it killed for want of memory? "
+            "what is committed stays; the same command continues",
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(1)
+
+    threading.excepthook = hook
+    try:
+        yield
+    finally:
+        threading.excepthook = before

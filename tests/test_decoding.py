@@ -21,7 +21,7 @@ from apache_beam.testing.util import assert_that, equal_to
 
 import runners.direct
 from tests.conftest import write_random_images
-from transforms import match, parts, shards, tf_examples
+from transforms import match, parts, shards, storage, tf_examples
 from transforms.batches import BatchCoder, BatchPlace, FeatureBatch, ImageBatch, ImageRow
 from transforms.decoding import DecodeShards, decode_shard
 from transforms.images import ImageSpec
@@ -34,7 +34,8 @@ SPEC = ImageSpec(height=16, width=16)
 
 
 def file_ref(path: pathlib.Path | str, **attributes: object) -> ImageRef:
-    return ImageRef(id=str(path), uri=str(path), version="1", **attributes)
+    version = storage.version(os.stat(path)) if os.path.exists(path) else "1"
+    return ImageRef(id=str(path), uri=str(path), version=version, **attributes)
 
 
 def shard_of(paths: Sequence[pathlib.Path | str]) -> Shard:
@@ -121,7 +122,11 @@ def test_one_bad_image_is_one_error_row_and_the_others_keep_their_order(
     assert [row.ref.id for row in second.rows] == [str(paths[i]) for i in (4, 6, 7)]
     np.testing.assert_array_equal(second.images, [reference_pixels(paths[i]) for i in (4, 6, 7)])
     [error] = second.errors
-    assert (error.id, error.uri, error.version) == (str(paths[5]), str(paths[5]), "1")
+    assert (error.id, error.uri, error.version) == (
+        str(paths[5]),
+        str(paths[5]),
+        storage.version(os.stat(paths[5])),
+    )
     assert (error.stage, error.error_type) == ("decode", "CorruptImageError")
     assert second.place == BatchPlace(shard.name, 8, 4, 4)
 

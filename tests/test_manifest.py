@@ -7,6 +7,7 @@ import dataclasses
 import json
 import pathlib
 import shlex
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -264,6 +265,14 @@ def test_refreshing_adds_the_parts_that_came_since(tmp_path: pathlib.Path) -> No
 
 # Start, finish, overwrite
 
+RUN = "0123456789ab"
+
+
+def finish(output: Output, report: dict, succeeded: bool, started: float | None = None) -> None:
+    """Ends a run that began after all that is there was written, if nothing else is said."""
+    started = time.time() + 60 if started is None else started
+    manifest.finish(output, {"run_id": RUN} | report, succeeded, started)
+
 
 def test_finishing_removes_what_is_temporary_and_says_so_last(tmp_path: pathlib.Path) -> None:
     path = orphan(tmp_path)
@@ -272,8 +281,8 @@ def test_finishing_removes_what_is_temporary_and_says_so_last(tmp_path: pathlib.
     (tmp_path / "_errors" / "_tmp-0123-x.parquet").write_bytes(b"PAR1")
     (tmp_path / "_plan").mkdir()
     (tmp_path / "_plan" / "p-00000.parquet").touch()
-    report = {"counts": {"rows": 2}, "command": "ä"}
-    manifest.finish(opened(tmp_path), report, succeeded=True)
+    report = {"run_id": RUN, "counts": {"rows": 2}, "command": "ä"}
+    finish(opened(tmp_path), report, succeeded=True)
 
     assert names_in(tmp_path) == [
         "_SUCCESS",
@@ -289,25 +298,60 @@ def test_finishing_removes_what_is_temporary_and_says_so_last(tmp_path: pathlib.
 
 def test_a_failed_run_has_its_report_and_no_success(tmp_path: pathlib.Path) -> None:
     commit(tmp_path, A, 2)
-    manifest.finish(opened(tmp_path), {"succeeded": True}, succeeded=True)
-    manifest.start(opened(tmp_path))
+    finish(opened(tmp_path), {"succeeded": True}, succeeded=True)
+    manifest.start(opened(tmp_path), RUN)
     assert not (tmp_path / "_SUCCESS").exists()
-    manifest.finish(opened(tmp_path), {"succeeded": False}, succeeded=False)
-    assert json.loads((tmp_path / "_run.json").read_text()) == {"succeeded": False}
+    finish(opened(tmp_path), {"succeeded": False}, succeeded=False)
+    assert json.loads((tmp_path / "_run.json").read_text())["succeeded"] is False
     assert names_in(tmp_path) == ["_run.json", f"part-{A}.parquet"]
 
 
-def test_starting_in_a_new_directory_is_fine(tmp_path: pathlib.Path) -> None:
-    manifest.start(opened(tmp_path / "new"))
-    manifest.start(opened(tmp_path))
-    assert names_in(tmp_path) == []
+def test_starting_in_a_new_directory_makes_it(tmp_path: pathlib.Path) -> None:
+    manifest.start(opened(tmp_path / "new" / "er"), RUN)
+    assert names_in(tmp_path / "new" / "er") == ["_plan", f"_plan/{RUN}-started"]
+
+
+def test_what_is_younger_than_the_run_may_be_of_another_and_stays(tmp_path: pathlib.Path) -> None:
+    commit(tmp_path, A, 2)
+    manifest.start(opened(tmp_path), RUN)
+    others = ["_plan/another-00000.parquet", "_tmp-0123-part-1.parquet.tmp"]
+    for name in others:
+        (tmp_path / name).touch()
+    finish(opened(tmp_path), {}, succeeded=True, started=time.time() - 3600)
+    assert set(others) < set(names_in(tmp_path))
+    assert f"_plan/{RUN}-started" not in names_in(tmp_path)
+
+
+def test_an_id_that_is_there_twice_is_seen(tmp_path: pathlib.Path) -> None:
+    commit(tmp_path, A, 2, [CorruptImageError("y")])
+    manifest.check_ids_unique(opened(tmp_path))
+    (tmp_path / f"part-{B}.parquet").write_bytes((tmp_path / f"part-{A}.parquet").read_bytes())
+    with pytest.raises(manifest.DuplicateIdsError, match="6 rows and error rows, but 3 different"):
+        manifest.check_ids_unique(opened(tmp_path))
+
+
+def test_the_command_is_kept_without_its_secrets() -> None:
+    flags = ["--input", "a b", "--s3_secret_access_key=HUNTER2", "--s3_session_token", "HUNTER3"]
+    command = manifest.command_line([*flags, "--output", "out"])
+    assert "HUNTER" not in command
+    assert command.startswith("python -m pipeline.run --input 'a b' ")
+    assert "--s3_secret_access_key=***" in command
+    assert command.endswith("--output out")
+
+
+def test_what_desktops_leave_behind_is_no_strangers_file(tmp_path: pathlib.Path) -> None:
+    commit(tmp_path, A, 1)
+    (tmp_path / ".DS_Store").touch()
+    output = opened(tmp_path)
+    manifest.overwrite(output)
+    assert names_in(tmp_path) == [".DS_Store"]
 
 
 def test_overwriting_deletes_the_earlier_output(tmp_path: pathlib.Path) -> None:
     commit(tmp_path, A, 2, [CorruptImageError("y")])
     commit(tmp_path, B, 2, fingerprint={"other": "settings"})
     damage_by_truncation(tmp_path / f"part-{A}.parquet")
-    manifest.finish(Output(str(tmp_path)), {}, succeeded=True)
+    finish(Output(str(tmp_path)), {}, succeeded=True)
     (tmp_path / "_tmp-0123-part-1.parquet").write_bytes(b"PAR1")
     output = manifest.open_output(str(tmp_path))
     manifest.overwrite(output)
@@ -340,7 +384,7 @@ def test_an_overwriting_that_was_interrupted_leaves_a_directory_that_can_be_cont
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, deletions: int
 ) -> None:
     commit(tmp_path, A, 2, [CorruptImageError("y")])
-    manifest.finish(opened(tmp_path), {}, succeeded=True)
+    finish(opened(tmp_path), {}, succeeded=True)
     delete, deleted = storage.delete, []
 
     def delete_until_interrupted(paths: list[str]) -> None:

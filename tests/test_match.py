@@ -168,7 +168,7 @@ def test_a_glob_takes_every_file_that_it_matches(tmp_path: pathlib.Path):
         assert not listing.passed_over
         return [os.path.relpath(uri, tmp_path) for uri in uris(listing)]
 
-    assert names("*") == ["a.jpg", "b.dat"]
+    assert names("*") == ["a.jpg", "b.dat", "sub/c.jpg", "sub/deep/d.jpg"]  # directories, too
     assert names("*.jpg") == ["a.jpg"]
     assert names(".*") == [".hidden.jpg"]  # as in a shell
     assert names("?.*") == ["a.jpg", "b.dat"]
@@ -398,8 +398,10 @@ def test_a_text_file_that_is_named_like_tfrecord_is_one_ref(tmp_path: pathlib.Pa
 
 def test_an_empty_tfrecord_file_holds_no_images(tmp_path: pathlib.Path):
     path = write_examples(tmp_path / "x.tfrecord", [])
-    listing = listed(path)
-    assert (listing.refs, listing.containers) == ([], [path])
+    assert "hold no records" in message(path)
+    [image] = touch(tmp_path, "a.jpg")
+    listing = listed(tmp_path)
+    assert (uris(listing), listing.containers) == ([image], [path])
 
 
 def test_broken_links_are_refs(tmp_path: pathlib.Path):

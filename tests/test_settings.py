@@ -132,7 +132,7 @@ def test_a_model_that_fails_on_a_blank_image_is_refused(tmp_path: pathlib.Path) 
         return mean_colour(images)
 
     message = mistake(save_model(tmp_path / "m", (16, 16), picky))
-    assert "fails on a blank float32 image [1, 16, 16, 3]" in message
+    assert "fails on blank float32 images [1, 16, 16, 3]" in message
     assert "the image is too dark" in message
 
 
@@ -244,6 +244,25 @@ def test_kept_columns_have_the_types_of_the_records(
     assert (resolved.examples.image_key, resolved.examples.id_key) == ("image/encoded", "id")
 
 
+def test_a_mistyped_feature_is_told_before_anything_is_computed(
+    tmp_path: pathlib.Path, tiny_model: pathlib.Path
+) -> None:
+    records = [write_examples(tmp_path / "data.tfrecord")]
+    for option in ("--tfrecord_image_key", "--tfrecord_id_key"):
+        message = mistake(tiny_model, option, "imgae", containers=records)
+        assert message.startswith(f"{option} imgae: ")
+        assert "they have box, caption, id, image/encoded" in message
+    assert "no TFRecord files" in mistake(tiny_model, "--tfrecord_id_key", "id")
+
+
+def test_a_model_for_single_images_says_so(tmp_path: pathlib.Path) -> None:
+    import tensorflow as tf
+
+    model = save_model(tmp_path / "m", (16, 16), lambda images: tf.reshape(images, [1, 768]))
+    assert "--batch_size 1" in mistake(model)
+    assert resolve(model, "--batch_size", "1").part_format.width == 768
+
+
 def test_kept_columns_need_records(tiny_model: pathlib.Path) -> None:
     assert "--keep takes features of TFRecord files" in mistake(tiny_model, "--keep", "caption")
 
@@ -304,7 +323,6 @@ def test_what_does_not_change_a_row_does_not_change_the_fingerprint(
         (("--pixels", "uint8"), {"pixels"}),
         (("--label_from_parent",), {"label_from_parent"}),
         (("--tfrecord_image_key", "jpg"), {"tfrecord_image_key"}),
-        (("--tfrecord_id_key", "id"), {"tfrecord_id_key"}),
         (CLASSIFY, {"task", "vector"}),
         ((*CLASSIFY, "--top_k", "2"), {"task", "vector", "top_k"}),
         (

@@ -34,6 +34,9 @@ METRICS_NAMESPACE = "image_features"
 # batch holds images that take much longer than the others.
 READ_AHEAD_BATCHES = 2
 
+_pool_lock = threading.Lock()
+_pools: list[concurrent.futures.ThreadPoolExecutor] = []
+
 
 class DecodeShards(beam.PTransform):
     """`ShardPointer`s to `ImageBatch`es: read, decode, resize, batch, with read-ahead.
@@ -133,16 +136,27 @@ def decode_shard(
         records.close()
 
 
-# Gives the encoded image and its kept values, or raises what is wrong with it.
-_Encoded = Callable[[], tuple[bytes, tuple[object, ...]]]
+@dataclasses.dataclass(frozen=True, slots=True)
+class _Stored:
+    """What was read of one ref: the encoded image, its kept values and the version that it had."""
+
+    data: bytes
+    version: str
+    kept: tuple[object, ...] = ()
 
 
-def _read_file(ref: ImageRef, spec: ImageSpec) -> tuple[bytes, tuple[object, ...]]:
+# Gives what is stored of an image, or raises what is wrong with it.
+_Encoded = Callable[[], _Stored]
+
+
+def _read_file(ref: ImageRef, spec: ImageSpec) -> _Stored:
     with storage.open_input(ref.uri) as file:
         data = file.read(spec.max_file_bytes + 1)
+        local = storage.is_local(ref.uri)
+        version = storage.version(os.fstat(file.fileno())) if local else ref.version
     if len(data) > spec.max_file_bytes:
         raise ImageTooLargeError(f"more than --max_file_bytes {spec.max_file_bytes} bytes")
-    return data, ()
+    return _Stored(data, version)
 
 
 class _RecordReader:
@@ -161,19 +175,20 @@ class _RecordReader:
         records = [next(self._records) for _ in refs]
         parsed = iter(self._parser.parse([r for r in records if isinstance(r, bytes)]))
         results = [next(parsed) if isinstance(record, bytes) else record for record in records]
-        return [functools.partial(_example_or_raise, result) for result in results]
+        return [
+            functools.partial(_example_or_raise, ref, result)
+            for ref, result in zip(refs, results, strict=True)
+        ]
 
     def close(self) -> None:
         if self._records is not None:
             self._records.close()  # type: ignore[attr-defined]  # it is a generator
 
 
-def _example_or_raise(
-    result: Example | Exception,
-) -> tuple[bytes, tuple[object, ...]]:
+def _example_or_raise(ref: ImageRef, result: Example | Exception) -> _Stored:
     if isinstance(result, Exception):
         raise result
-    return result.image, result.kept
+    return _Stored(result.image, ref.version, result.kept)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -231,11 +246,13 @@ class _PendingBatch:
         try:
             if ref.problem:
                 raise UnusableInputError(ref.problem)
-            data, kept = read()
+            stored = read()
             stage, decode_started = "decode", time.perf_counter()
-            image = decode_image(data, self._spec)
+            if stored.version != ref.version:  # it changed after it was listed
+                ref = dataclasses.replace(ref, version=stored.version)
+            image = decode_image(stored.data, self._spec)
             self._buffer.put(position, image.pixels)
-            row = ImageRow(ref, image.width, image.height, kept)
+            row = ImageRow(ref, image.width, image.height, stored.kept)
         except Exception as failure:  # noqa: BLE001 - whatever it is, it costs this image only
             if stage == "read":
                 decode_started = time.perf_counter()
@@ -279,7 +296,11 @@ class _PixelBuffer:
         return array if len(positions) == len(array) else array[positions]
 
 
-@functools.cache
 def _decode_pool() -> concurrent.futures.ThreadPoolExecutor:
-    """One pool a process, shared by its bundle threads: a thread a core."""
-    return concurrent.futures.ThreadPoolExecutor(os.cpu_count() or 1, "decode")
+    """One pool a process, shared by its bundle threads: a thread a core that it may use."""
+    with _pool_lock:
+        if not _pools:
+            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
+            threads = cores or os.cpu_count() or 1
+            _pools.append(concurrent.futures.ThreadPoolExecutor(threads, "decode"))
+        return _pools[0]

@@ -10,6 +10,7 @@ import dataclasses
 import fnmatch
 import glob
 import os
+import re
 import stat
 from collections.abc import Iterator
 
@@ -30,6 +31,7 @@ class FoundFile:
       version: size and modification time, or "".
       problem: why it cannot be used, or None.
       path: the name as the operating system has it, which may not be UTF-8.
+      in_directory: found by searching a directory, not named by the input itself.
     """
 
     uri: str
@@ -37,36 +39,39 @@ class FoundFile:
     version: str = ""
     problem: str | None = None
     path: str = ""
+    in_directory: bool = False
 
 
-def expand(pattern: str) -> tuple[Iterator[FoundFile], bool]:
-    """The files that one input stands for, and whether it is a directory.
+def expand(pattern: str) -> Iterator[FoundFile]:
+    """The files that one input stands for.
 
     A name that exists is taken literally, whatever characters it has. In globs, `*` and `?` stay
-    within a directory and `**` crosses them.
+    within a directory and `**` crosses them; a directory that a glob matches is searched.
 
     Raises:
       UserError: the filesystem is not known or cannot be listed.
     """
+    if re.match(r"[A-Za-z0-9]{2,}:/[^/]", pattern) and not os.path.lexists(pattern):
+        raise UserError(f"--input {pattern}: a URI has two slashes after its scheme")
     path = storage.absolute(pattern)
     if storage.is_local(path):
         if os.path.isdir(path):
-            return _walk(path), True
+            return _walk(path)
         if os.path.lexists(path):
-            return iter([_local_file(path)]), False
-        fixed = path.split("/")
-        parts = [fixed.pop()]
-        while any(glob.has_magic(part) for part in fixed):
-            parts.insert(0, fixed.pop())
-        return _local_glob("/".join(fixed) or "/", parts), False
+            return iter([_local_file(path)])
+        typed = os.path.normpath(os.path.expanduser(pattern)).split("/")
+        fixed = next((at for at, part in enumerate(typed) if glob.has_magic(part)), len(typed) - 1)
+        return _local_glob(
+            os.path.abspath("/".join(typed[:fixed]) + "/" if fixed else "."), typed[fixed:]
+        )
     try:
         literal = [] if path.endswith("/") else _match(glob.escape(path))
         if literal:
-            return iter(literal), False
+            return iter(literal)
         below = _match(glob.escape(path.rstrip("/")) + "/**")
         if below or not glob.has_magic(path):
-            return iter(below), True
-        return iter(_match(path)), False
+            return (dataclasses.replace(file, in_directory=True) for file in below)
+        return iter(_match(path))
     except (BeamIOError, ValueError) as error:
         raise UserError(f"--input {pattern}: cannot be listed: {error}") from error
 
@@ -94,7 +99,7 @@ def _local_glob(directory: str, parts: list[str]) -> Iterator[FoundFile]:
     if part == "**":
         for file in _walk(directory):
             if _matches(os.path.relpath(file.path, directory).split("/"), parts):
-                yield file
+                yield dataclasses.replace(file, in_directory=False)
         return
     try:
         with os.scandir(directory) as entries:
@@ -107,7 +112,9 @@ def _local_glob(directory: str, parts: list[str]) -> Iterator[FoundFile]:
     for entry in found:
         if rest and _is_directory(entry):
             yield from _local_glob(entry.path, rest)
-        elif not rest and not _is_directory(entry):
+        elif not rest and _is_directory(entry):
+            yield from _walk(entry.path)
+        elif not rest:
             yield _local_file(entry.path, entry)
 
 
@@ -149,7 +156,8 @@ def _walk(directory: str) -> Iterator[FoundFile]:
             with os.scandir(path) as entries:
                 for entry in sorted(entries, key=_entry_name, reverse=True):
                     if not _is_directory(entry):
-                        yield _local_file(entry.path, entry)
+                        file = _local_file(entry.path, entry)
+                        yield dataclasses.replace(file, in_directory=True)
                     elif entry.is_symlink():
                         links.append(entry.path)
                     else:
@@ -184,8 +192,7 @@ def _local_file(path: str, entry: os.DirEntry[str] | None = None) -> FoundFile:
         return FoundFile(uri, path=path)  # reading it says what is wrong
     if not stat.S_ISREG(status.st_mode):
         return FoundFile(uri, problem="not a regular file", path=path)
-    version = f"{status.st_size}-{status.st_mtime_ns}"
-    return FoundFile(uri, status.st_size, version, path=path)
+    return FoundFile(uri, status.st_size, storage.version(status), path=path)
 
 
 def _shown(path: str) -> str:

@@ -80,11 +80,17 @@ def infer(batch: ImageBatch, engine: Engine) -> FeatureBatch:
     """Runs one batch through the engine, and what fails in it image by image."""
     started = time.perf_counter()
     arrays, failures = _bisect(batch.images, 0, engine)
-    failed = dict(failures)
     features = np.concatenate(arrays) if arrays else np.empty((0, 0), np.float32)
+    answered = [at for at in range(len(batch.rows)) if at not in dict(failures)]
+    numbers = np.logical_not(np.isnan(features).any(axis=1))
+    if not numbers.all():
+        nan = InferenceError("the model answers NaN")
+        failures += [(at, nan) for at, ok in zip(answered, numbers, strict=True) if not ok]
+        features = features[numbers]
+    failed = dict(failures)
     errors = [
         error_row(batch.rows[position].ref, "infer", InferenceError(one_line(failure)))
-        for position, failure in failures
+        for position, failure in sorted(failures, key=_position)
     ]
     return FeatureBatch(
         features=features,
@@ -95,6 +101,10 @@ def infer(batch: ImageBatch, engine: Engine) -> FeatureBatch:
         decode_seconds=batch.decode_seconds,
         infer_seconds=time.perf_counter() - started,
     )
+
+
+def _position(failure: tuple[int, Exception]) -> int:
+    return failure[0]
 
 
 def _bisect(

@@ -10,10 +10,12 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import dataclasses
+import os
 import posixpath
 import re
 from typing import Literal
 
+from transforms import storage
 from transforms.errors import UserError
 from transforms.files import FoundFile, expand
 from transforms.refs import ImageRef
@@ -62,7 +64,7 @@ def list_images(
       label_from_parent: whether refs carry the name of their parent directory.
 
     Raises:
-      UserError: an input matches nothing; the message names it.
+      UserError: an input matches nothing or nothing but empty TFRecord files; the message names it.
     """
     found: dict[str, FoundFile] = {}
     passed_over: dict[str, str] = {}
@@ -83,6 +85,8 @@ def list_images(
         scans = pool.map(lambda file: _record_refs(file, id_key, label_from_parent), containers)
         for container_refs in scans:
             refs.extend(container_refs)
+    if not refs:
+        raise UserError(f"--input {' '.join(inputs)}: the TFRecord files hold no records")
     refs.sort(key=_by_place)
     counts = collections.Counter(
         suffix for path, suffix in passed_over.items() if path not in found
@@ -101,15 +105,16 @@ def is_tfrecord_name(name: str) -> bool:
 
 def _wanted(pattern: str, input_format: InputFormat) -> tuple[dict[str, FoundFile], dict[str, str]]:
     """Files by path that one input stands for, and suffixes by path of those passed over."""
-    files, is_directory = expand(pattern)
     wanted: dict[str, FoundFile] = {}
     others: dict[str, str] = {}
-    for file in files:
+    for file in expand(pattern):
         name = posixpath.basename(file.uri)
         suffix = posixpath.splitext(name)[1].lower()
         record = is_tfrecord_name(name) and input_format != "files"
         image = suffix in IMAGE_SUFFIXES and input_format != "tfrecord"
-        if not is_directory or record or image or _is_unlisted_directory(file):
+        if name.startswith("._") and file.in_directory:  # what macOS leaves beside a file
+            others[file.path] = "._*"
+        elif not file.in_directory or record or image or _is_unlisted_directory(file):
             wanted[file.path] = file
         else:
             others[file.path] = suffix or name
@@ -186,7 +191,8 @@ def _with_unique_ids(refs: list[ImageRef]) -> list[ImageRef]:
 
 
 def _nothing_found(pattern: str, input_format: InputFormat, others: dict[str, str]) -> str:
-    if not others and not expand(pattern)[1]:
+    path = storage.absolute(pattern)
+    if not others and not (storage.is_local(path) and os.path.isdir(path)):
         return f"--input {pattern}: matches no file"
     kind = "TFRecord files" if input_format == "tfrecord" else "images"
     names = "*.tfrecord*" if input_format == "tfrecord" else " ".join(sorted(IMAGE_SUFFIXES))

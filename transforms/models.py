@@ -38,7 +38,15 @@ class ModelSource:
 
     def directory(self) -> str:
         """The SavedModel's directory on this machine; the built-in model is exported if needed."""
-        return builtin.exported(self.task) if self.is_builtin else self.name
+        if not self.is_builtin:
+            return self.name
+        try:
+            return builtin.exported(self.task)
+        except OSError as error:
+            raise UserError(
+                f"--model {self.name}: cannot be written to the cache: {one_line(error)}; set "
+                "BEAM_IMAGE_FEATURES_CACHE to a directory that can be written"
+            ) from error
 
 
 @dataclasses.dataclass(frozen=True)

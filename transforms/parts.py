@@ -171,9 +171,11 @@ class PartWriter:
 
     def discard(self) -> None:
         """Drops what was gathered; nothing appears."""
-        if self._parquet:
-            self._parquet.close()
-        self._pending.discard()
+        try:
+            if self._parquet:
+                self._parquet.close()
+        finally:
+            self._pending.discard()
 
     def _open(self) -> pq.ParquetWriter:
         if self._parquet is None:

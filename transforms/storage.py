@@ -49,9 +49,22 @@ def open_input(path: str) -> BinaryIO:
     return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
 
 
+def version(status: os.stat_result) -> str:
+    """What changes when a local file does: its size in bytes and modification time."""
+    return f"{status.st_size}-{status.st_mtime_ns}"
+
+
 def exists(path: str) -> bool:
     """Whether there is a file (or a local directory) at `path`."""
     return os.path.lexists(path) if is_local(path) else FileSystems.exists(path)
+
+
+def modified(path: str) -> float:
+    """When a file was last written, in seconds since the epoch; 0 if it is gone."""
+    try:
+        return os.path.getmtime(path) if is_local(path) else FileSystems.last_updated(path)
+    except OSError:
+        return 0.0
 
 
 def list_names(directory: str) -> list[str]:
@@ -77,6 +90,13 @@ def delete(paths: list[str]) -> None:
         else:
             with contextlib.suppress(FileNotFoundError):
                 os.remove(path)
+
+
+def remove_if_empty(directory: str) -> None:
+    """Removes a local directory that holds nothing; elsewhere there are no empty directories."""
+    if is_local(directory):
+        with contextlib.suppress(OSError):
+            os.rmdir(directory)
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -13,6 +14,8 @@ from transforms.engines.tensorflow_import import import_tensorflow
 from transforms.errors import RecordError, UserError, one_line
 from transforms.refs import ImageRef
 from transforms.tfrecords import read_records, scan
+
+_EXAMPLES_LOOKED_AT = 10
 
 ColumnKind = Literal["string", "binary", "int64", "float32"]
 
@@ -107,13 +110,48 @@ def infer_columns(path: str, names: list[str]) -> tuple[KeptColumn, ...]:
     Raises:
       UserError: if there is no readable Example, or it lacks one of the features.
     """
+    for features in _readable_features(path):
+        missing = [name for name in names if name not in features]
+        if missing:
+            raise UserError(
+                f"--keep {','.join(missing)}: the first Example of {path} has no such feature; "
+                f"it has {', '.join(sorted(features))}"
+            )
+        return tuple(_column(name, features[name]) for name in names)
+    raise UserError(f"--keep: {path} holds no readable tf.Example to take the column types from")
+
+
+def check_feature(path: str, option: str, name: str) -> None:
+    """Refuses the name of a feature that none of the first Examples of `path` has.
+
+    Raises:
+      UserError: names the features that there are.
+    """
+    seen: set[str] = set()
+    for features in itertools.islice(_readable_features(path), _EXAMPLES_LOOKED_AT):
+        if name in features:
+            return
+        seen.update(features)
+    if seen:
+        raise UserError(
+            f"{option} {name}: the first Examples of {path} have no such feature; they have "
+            f"{', '.join(sorted(seen))}"
+        )
+
+
+def _readable_features(path: str) -> Iterator[Any]:
+    """The features of each Example of a file that can be read.
+
+    Raises:
+      UserError: the file cannot be opened.
+    """
     from google.protobuf.message import DecodeError
 
     new_example = _example_class()
     try:
         places = list(scan(path))
     except OSError as error:
-        raise UserError(f"--keep: {path} cannot be read: {one_line(error)}") from error
+        raise UserError(f"{path}: cannot be read: {one_line(error)}") from error
     for index, (offset, length) in enumerate(places):
         ref = ImageRef("", path, "", length, index, offset)
         [record] = read_records(path, [ref], max_bytes=2**31)
@@ -124,15 +162,7 @@ def infer_columns(path: str, names: list[str]) -> tuple[KeptColumn, ...]:
             example.ParseFromString(record)
         except DecodeError:
             continue
-        features = example.features.feature
-        missing = [name for name in names if name not in features]
-        if missing:
-            raise UserError(
-                f"--keep {','.join(missing)}: the first Example of {path} has no such feature; "
-                f"it has {', '.join(sorted(features))}"
-            )
-        return tuple(_column(name, features[name]) for name in names)
-    raise UserError(f"--keep: {path} holds no readable tf.Example to take the column types from")
+        yield example.features.feature
 
 
 def _example_class() -> Any:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
@@ -82,11 +83,15 @@ def read_records(
     """Reads one file's records, in order of offset: the data of each, or what is wrong with it."""
     try:
         file = open_records(path)
+        now = storage.version(os.stat(path)) if storage.is_local(path) else ""
     except OSError as error:
         yield from (error for _ in refs)
         return
     with file:
         for ref in refs:
+            if now and ref.version and now != ref.version:  # other records may lie there now
+                yield RecordError("the file has changed since it was listed; run again")
+                continue
             try:
                 yield _read_record(file, ref, max_bytes)
             except (EOFError, zlib.error, gzip.BadGzipFile) as error:
