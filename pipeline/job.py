@@ -25,6 +25,7 @@ from pipeline.options import ImageOptions
 from pipeline.progress import Progress
 from transforms import match, storage
 from transforms.errors import UserError
+from transforms.models import ModelSource
 from transforms.refs import ImageRef
 from transforms.shards import group_into_shards, write_plan
 
@@ -66,8 +67,8 @@ def run(options: ImageOptions, argv: list[str]) -> int:
     started = time.time()
     output = manifest.open_output(storage.absolute(options.output))
     _say("listing the inputs and loading the model")
-    listing = _list_while_loading(options)
-    resolved = settings.resolve(options, listing.containers)
+    listing, source = _list_while_loading(options)
+    resolved = settings.resolve(options, source, listing.containers)
     fingerprint = dict(resolved.part_format.fingerprint)
     if options.overwrite:
         manifest.overwrite(output)
@@ -141,16 +142,15 @@ def summary(report: dict[str, Any], output: manifest.Output) -> list[str]:
     ]
 
 
-def _list_while_loading(options: ImageOptions) -> match.Listing:
-    """Lists the inputs while TensorFlow is imported and the model loaded."""
+def _list_while_loading(options: ImageOptions) -> tuple[match.Listing, ModelSource]:
+    """Lists the inputs while the model is staged, TensorFlow imported and the model loaded."""
     pool = concurrent.futures.ThreadPoolExecutor(1, "load")
     try:
-        loading = pool.submit(settings.warm_up, options)
+        loading = pool.submit(settings.open_model, options)
         listing = match.list_images(
             options.input, options.input_format, options.tfrecord_id_key, options.label_from_parent
         )
-        loading.result()
-        return listing
+        return listing, loading.result()
     finally:
         pool.shutdown(wait=False)  # a mistake in the inputs is told at once
 

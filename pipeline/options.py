@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
+import json
 import re
 from typing import Any, NoReturn
 
@@ -102,6 +103,32 @@ def kept_names(options: ImageOptions) -> list[str]:
     return [name for name in (options.keep or "").split(",") if name]
 
 
+def tags(options: ImageOptions) -> tuple[str, ...] | None:
+    """`--tags` as a tuple, or None if it was not given."""
+    if options.tags is None:
+        return None
+    return tuple(tag for tag in options.tags.split(",") if tag)
+
+
+def model_arguments(options: ImageOptions) -> tuple[tuple[str, Any], ...]:
+    """`--model_args` as (name, value) pairs."""
+    if options.model_args is None:
+        return ()
+    try:
+        arguments = json.loads(options.model_args)
+    except json.JSONDecodeError as error:
+        raise UserError(f"--model_args {options.model_args}: not JSON: {error}") from error
+    values_fit = isinstance(arguments, dict) and all(
+        isinstance(value, (bool, int, float, str)) for value in arguments.values()
+    )
+    if not values_fit:
+        raise UserError(
+            f"--model_args {options.model_args}: give an object of names and numbers, strings or "
+            """booleans, for example '{"depth_multiplier": 0.5}'"""
+        )
+    return tuple(sorted(arguments.items()))
+
+
 def _add_input(group: Any) -> None:
     group.add_argument(
         "--input",
@@ -160,8 +187,42 @@ def _add_model(group: Any) -> None:
     group.add_argument(
         "--model",
         default=builtin.NAME,
-        metavar="DIR",
-        help="directory of a SavedModel, or %(default)s, which is built in (default: %(default)s)",
+        metavar="HANDLE",
+        help="directory, .tar.gz or .keras file, gs:// s3:// http(s):// or TF Hub URL, or Kaggle "
+        "handle; %(default)s is built in (default: %(default)s)",
+    )
+    group.add_argument(
+        "--model_sha256", metavar="HEX", help="the only digest of the model that is accepted"
+    )
+    group.add_argument(
+        "--trust_model",
+        action="store_true",
+        help="accept a model with ops that reach files or the network, or run Python",
+    )
+    group.add_argument(
+        "--signature",
+        metavar="NAME",
+        help="which signature to call (default: __call__, image_TASK, serving_default, default)",
+    )
+    group.add_argument(
+        "--tags",
+        metavar="A,B",
+        help="which of several graphs to load (default: that for serving, or the untagged one)",
+    )
+    group.add_argument(
+        "--output_key",
+        metavar="NAME",
+        help="which of several outputs to store (default: the only one, or the one named default)",
+    )
+    group.add_argument(
+        "--model_args",
+        metavar="JSON",
+        help="hyper-parameters to call the model with, as a JSON object",
+    )
+    group.add_argument(
+        "--pool",
+        choices=["mean", "max"],
+        help="how a feature map [B, H, W, C] becomes a vector [B, C] (default: it is refused)",
     )
     group.add_argument(
         "--task",
@@ -247,6 +308,7 @@ def _check_values(options: ImageOptions) -> None:
         raise UserError("--streaming: this is a batch pipeline")
     runners.check_known(options)
     image_size(options)
+    model_arguments(options)
     if options.task != "classification":
         for name in ("labels_file", "top_k", "activation"):
             if getattr(options, name) is not None:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-
-import numpy as np
+import json
 
 from pipeline import PROGRAM, __version__
-from pipeline.options import ImageOptions, image_size, kept_names
-from transforms import builtin, models, scores
+from pipeline.options import ImageOptions, image_size, kept_names, model_arguments, tags
+from transforms import builtin, loading, models, scores, staging
 from transforms.engines import tensorflow as tensorflow_engine
 from transforms.errors import UserError, one_line
-from transforms.images import ImageSpec
+from transforms.images import ImageSpec, blank_images
 from transforms.part_format import PartFormat
 from transforms.tf_examples import ExampleSpec, check_feature, infer_columns
 
@@ -28,31 +27,43 @@ class Settings:
     batch_size: int
 
 
-def warm_up(options: ImageOptions) -> None:
-    """Imports TensorFlow and loads the model, which takes seconds that listing can use as well.
+def open_model(options: ImageOptions) -> models.ModelSource:
+    """Stages the model, imports TensorFlow and loads it: seconds that listing can use as well.
 
     Raises:
-      UserError: the model cannot be loaded.
+      UserError: the model cannot be had, is not trusted or cannot be loaded.
     """
-    tensorflow_engine.load(models.ModelSource(options.model, options.task))
+    builtin_model = options.model == builtin.NAME
+    source = models.ModelSource(
+        name=options.model,
+        task=options.task,
+        path=None if builtin_model else staging.stage(options.model, options.model_sha256),
+        signature=options.signature,
+        tags=tags(options),
+        output_key=options.output_key,
+        pool=options.pool,
+        arguments=model_arguments(options),
+        trusted=options.trust_model,
+    )
+    tensorflow_engine.load(source)
+    return source
 
 
-def resolve(options: ImageOptions, containers: list[str]) -> Settings:
+def resolve(options: ImageOptions, source: models.ModelSource, containers: list[str]) -> Settings:
     """Loads the model, tries it on one blank image, and settles what the options leave open.
 
     Args:
       options: the command line.
+      source: the model, as `open_model` has opened it.
       containers: the TFRecord files among the inputs; the first gives the types of kept columns.
 
     Raises:
       UserError: the model cannot be used, or options do not fit it or each other.
     """
     examples = _example_spec(options, containers)
-    name = options.model
-    source = models.ModelSource(name, options.task)
     engine = tensorflow_engine.load(source)
-    height, width = _image_size(options, engine.image_size)
-    vector_width = _try_engine(engine, name, (height, width), options.batch_size)
+    image = _image_spec(options, engine.model)
+    vector_width = _try_engine(engine, source.name, image, options.batch_size)
     class_names = _class_names(options, source, vector_width)
     activation: scores.Activation = options.activation or (
         "softmax" if source.is_builtin and options.task == "classification" else "none"
@@ -71,16 +82,10 @@ def resolve(options: ImageOptions, containers: list[str]) -> Settings:
         program=f"{PROGRAM} {__version__}",
     )
     part_format.schema()
-    fingerprint = _fingerprint(options, source, (height, width), part_format)
+    fingerprint = _fingerprint(options, source, image, part_format)
     return Settings(
         source=source,
-        image=ImageSpec(
-            height=height,
-            width=width,
-            pixels=options.pixels,
-            max_pixels=options.max_pixels,
-            max_file_bytes=options.max_file_bytes,
-        ),
+        image=image,
         examples=examples,
         part_format=dataclasses.replace(part_format, fingerprint=fingerprint),
         batch_size=options.batch_size,
@@ -104,6 +109,22 @@ def _example_spec(options: ImageOptions, containers: list[str]) -> ExampleSpec:
     )
 
 
+def _image_spec(options: ImageOptions, model: loading.LoadedModel) -> ImageSpec:
+    height, width = 0, 0
+    if model.kind == "pixels":
+        height, width = _image_size(options, (model.height, model.width))
+    elif options.image_size:
+        raise UserError("--image_size: the model decodes and resizes the images itself")
+    return ImageSpec(
+        height=height,
+        width=width,
+        pixels=options.pixels,
+        kind=model.kind,
+        max_pixels=options.max_pixels,
+        max_file_bytes=options.max_file_bytes,
+    )
+
+
 def _image_size(options: ImageOptions, fixed: tuple[int | None, int | None]) -> tuple[int, int]:
     asked = image_size(options)
     if asked is not None:
@@ -122,17 +143,19 @@ def _image_size(options: ImageOptions, fixed: tuple[int | None, int | None]) -> 
 
 
 def _try_engine(
-    engine: tensorflow_engine.TensorFlowEngine, name: str, size: tuple[int, int], batch_size: int
+    engine: tensorflow_engine.TensorFlowEngine, name: str, image: ImageSpec, batch_size: int
 ) -> int:
     """The length of the model's vectors, seen on one blank image and on two."""
     for count in (1, min(2, batch_size)):
-        blank = np.zeros((count, *size, 3), np.float32)
+        blank = blank_images(count, image)
         try:
             width = engine(blank).shape[1]
+        except UserError:
+            raise
         except Exception as error:
             hint = "; it works on one image at a time: give --batch_size 1" if count == 2 else ""
             raise UserError(
-                f"--model {name}: fails on blank float32 images {list(blank.shape)}: "
+                f"--model {name}: fails on blank {blank.dtype} images {list(blank.shape)}: "
                 f"{one_line(error)}{hint}"
             ) from error
     if width < 1:
@@ -164,7 +187,7 @@ def _class_names(
 def _fingerprint(
     options: ImageOptions,
     source: models.ModelSource,
-    size: tuple[int, int],
+    image: ImageSpec,
     part_format: PartFormat,
 ) -> tuple[tuple[str, str], ...]:
     """The settings that decide ids, numbers and columns, by name: what one output shares."""
@@ -174,7 +197,13 @@ def _fingerprint(
         "model": source.name if source.is_builtin else "SavedModel",
         "model_sha256": models.fingerprint(source)[:16],
         "task": options.task,
-        "image_size": f"{size[0]}x{size[1]}",
+        "input": image.kind,
+        "image_size": f"{image.height}x{image.width}" if image.kind == "pixels" else "as stored",
+        "signature": source.signature or "default",
+        "tags": "default" if source.tags is None else ",".join(source.tags) or "none",
+        "output_key": source.output_key or "default",
+        "pool": source.pool or "none",
+        "model_args": json.dumps(dict(source.arguments), sort_keys=True),
         "pixels": options.pixels,
         "resize": "bilinear",
         "engine": "tensorflow",

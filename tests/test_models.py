@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.conftest import TINY_SIZE, save_tiny_model
-from transforms import builtin, models
+from transforms import builtin, loading, models
 from transforms.errors import UserError
 from transforms.models import ModelSource
 
@@ -77,7 +77,7 @@ def save_tf1_hub_module(directory: pathlib.Path, tag_sets: Sequence[Sequence[str
 def mistake(name: pathlib.Path | str) -> str:
     """What the user is told instead of getting the model: one line."""
     with pytest.raises(UserError) as info:
-        models.load(ModelSource(str(name)))
+        loading.load(ModelSource(str(name)))
     message = str(info.value)
     assert message.startswith(f"--model {name}: ")
     assert "\n" not in message
@@ -99,7 +99,7 @@ def test_a_callable_model_is_called(tiny_model: pathlib.Path) -> None:
     import tensorflow as tf
     import tensorflow_hub as hub
 
-    model = models.load(ModelSource(str(tiny_model)))
+    model = loading.load(ModelSource(str(tiny_model)))
     images = tf.constant(random_images())
     np.testing.assert_array_equal(model.call(images), hub.load(str(tiny_model))(images))
     assert (model.height, model.width) == (TINY_SIZE, TINY_SIZE)
@@ -132,7 +132,7 @@ def test_a_model_that_can_train_answers_as_in_inference(
         spec = tf.TensorSpec([None, 16, 16, 3], tf.float32)
         module.__call__.get_concrete_function(spec, training=training)
     tf.saved_model.save(module, str(tmp_path / "m"))
-    model = models.load(ModelSource(str(tmp_path / "m")))
+    model = loading.load(ModelSource(str(tmp_path / "m")))
     images = random_images()
     np.testing.assert_allclose(model.call(tf.constant(images)), mean_colours(images), rtol=1e-5)
     assert (model.height, model.width) == (16, 16)
@@ -153,7 +153,7 @@ def test_a_model_that_is_not_callable_answers_by_its_signature(
 ) -> None:
     import tensorflow as tf
 
-    model = models.load(ModelSource(save_signatures(tmp_path / "m", **signatures)))
+    model = loading.load(ModelSource(save_signatures(tmp_path / "m", **signatures)))
     images = random_images()
     answer = model.call(tf.constant(images))
     np.testing.assert_allclose(answer, scale * mean_colours(images), rtol=1e-5)
@@ -164,11 +164,11 @@ def test_several_signatures_without_a_default_are_listed(tmp_path: pathlib.Path)
     name = save_signatures(tmp_path / "m", embed=1.0, classify=2.0)
     message = mistake(name)
     assert "neither callable nor" in message
-    assert "signatures: classify, embed" in message or "signatures: embed, classify" in message
+    assert "choose with --signature: classify, embed" in message
 
 
 def test_a_model_without_any_function_says_so(tmp_path: pathlib.Path) -> None:
-    assert "signatures: none" in mistake(save_signatures(tmp_path / "m"))
+    assert "signature: none" in mistake(save_signatures(tmp_path / "m"))
 
 
 def test_a_signature_with_two_outputs_names_them(tmp_path: pathlib.Path) -> None:
@@ -179,10 +179,9 @@ def test_a_signature_with_two_outputs_names_them(tmp_path: pathlib.Path) -> None
         return {"boxes": images, "scores": tf.reduce_mean(images, [1, 2])}
 
     tf.saved_model.save(tf.Module(), str(tmp_path / "m"), {"serving_default": answer})
-    message = mistake(tmp_path / "m")
-    assert "signature serving_default" in message
-    assert "outputs boxes, scores" in message or "outputs scores, boxes" in message
-    assert "one of each is needed" in message
+    model = loading.load(ModelSource(str(tmp_path / "m")))
+    with pytest.raises(UserError, match=r"--output_key: boxes \[B, 16, 16, 3\], scores \[B, 3\]"):
+        model.call(tf.zeros([2, 16, 16, 3]))
 
 
 def test_a_signature_with_two_inputs_names_them(tmp_path: pathlib.Path) -> None:
@@ -206,7 +205,7 @@ def test_a_tf1_hub_module_is_used_through_its_default_signature(
     """Published modules have a graph without tags and often one for training as well."""
     import tensorflow as tf
 
-    model = models.load(ModelSource(save_tf1_hub_module(tmp_path / "m", tag_sets)))
+    model = loading.load(ModelSource(save_tf1_hub_module(tmp_path / "m", tag_sets)))
     images = random_images()
     answer = model.call(tf.constant(images))
     np.testing.assert_allclose(answer, 2 * mean_colours(images), rtol=1e-5)
@@ -227,14 +226,14 @@ def test_a_tf1_hub_module_is_used_through_its_default_signature(
 def test_a_callable_models_traces_tell_its_size(
     tmp_path: pathlib.Path, sizes: list[Size], expected: Size
 ) -> None:
-    model = models.load(ModelSource(save_callable(tmp_path / "m", sizes)))
+    model = loading.load(ModelSource(save_callable(tmp_path / "m", sizes)))
     assert (model.height, model.width) == expected
 
 
 @pytest.mark.parametrize("size", [(16, 24), (None, None), (16, None)])
 def test_a_signature_tells_its_size(tmp_path: pathlib.Path, size: Size) -> None:
     source = ModelSource(save_signatures(tmp_path / "m", size, serving_default=1.0))
-    model = models.load(source)
+    model = loading.load(source)
     assert (model.height, model.width) == size
 
 
@@ -244,7 +243,7 @@ def test_the_builtin_model_takes_any_size(task: models.Task, width: int) -> None
 
     source = ModelSource(task=task)
     assert source.is_builtin
-    model = models.load(source)
+    model = loading.load(source)
     assert (model.height, model.width) == (None, None)
     assert model.call(tf.zeros([2, 64, 48, 3])).shape == (2, width)
 
@@ -298,7 +297,8 @@ def test_a_damaged_model_cannot_be_loaded_and_is_named(
 ) -> None:
     model = shutil.copytree(tiny_model, tmp_path / "m")
     DAMAGES[damage](model)
-    assert "cannot be loaded" in mistake(model)
+    message = mistake(model)
+    assert any(words in message for words in ("cannot be loaded", "cannot be read", "is damaged"))
 
 
 # The fingerprint
@@ -338,7 +338,7 @@ def test_weights_behind_a_link_count(tmp_path: pathlib.Path, tiny_model: pathlib
         (model / "fingerprint.pb").unlink()
         (model / "variables").rename(tmp_path / f"weights-{seed}")
         (model / "variables").symlink_to(tmp_path / f"weights-{seed}")
-        assert models.load(ModelSource(str(model))).call is not None
+        assert loading.load(ModelSource(str(model))).call is not None
         fingerprints.append(models.fingerprint(ModelSource(str(model))))
     assert fingerprints[0] != fingerprints[1]
 

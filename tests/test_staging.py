@@ -22,7 +22,7 @@ from typing import ClassVar
 import pytest
 from apache_beam.io.filesystem import BeamIOError, FileMetadata, FileSystem
 
-from transforms import downloads, models, staging
+from transforms import downloads, loading, models, staging
 from transforms.errors import UserError
 
 MODEL = {
@@ -197,7 +197,7 @@ def test_a_staged_model_is_the_model(
     handle = server.serves("/tiny.tgz", sends(archive_of(files(tiny_model))))
     source = models.ModelSource(name=staging.stage(handle, cache_dir=str(cache)))
     assert models.fingerprint(source) == models.fingerprint(models.ModelSource(str(tiny_model)))
-    assert (models.load(source).height, models.load(source).width) == (16, 16)
+    assert (loading.load(source).height, loading.load(source).width) == (16, 16)
 
 
 def test_a_url_with_a_token_is_an_archive_still(server: Loopback, cache: pathlib.Path):

@@ -55,7 +55,8 @@ class ImageBatch:
 
     Attributes:
       images: [B, H, W, 3] RGB, B = len(rows), possibly 0; float32 in [0, 1], or uint8 where
-        nothing was resized or rounded pixels were asked for.
+        nothing was resized or rounded pixels were asked for. Where the model decodes images
+        itself, [B] of bytes.
       rows: one for each image, in the order of the shard.
       errors: the refs of this batch that did not become an image.
       place: the refs that this batch accounts for.

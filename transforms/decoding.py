@@ -269,7 +269,7 @@ class _PixelBuffer:
     """
 
     def __init__(self, size: int, spec: ImageSpec):
-        self._shape = (size, spec.height, spec.width, 3)
+        self._shape = (size, spec.height, spec.width, 3) if spec.kind == "pixels" else (size,)
         self._arrays: dict[np.dtype, np.ndarray] = {}
         self._positions: dict[np.dtype, list[int]] = {}
         self._lock = threading.Lock()
@@ -291,6 +291,8 @@ class _PixelBuffer:
             for position in self._positions[bytes_.dtype]:
                 floats[position] = to_float(bytes_[position])
         array = floats if floats is not None else bytes_
+        if len(self._shape) == 1:  # the model decodes
+            array = self._arrays.get(np.dtype(object))
         if array is None:
             return np.empty((0, *self._shape[1:]), np.uint8)
         return array if len(positions) == len(array) else array[positions]

@@ -21,6 +21,8 @@ import numpy as np
 from transforms.errors import CorruptImageError, ImageTooLargeError, one_line
 from transforms.image_headers import ImageHeader, read_header
 
+InputKind = Literal["pixels", "encoded", "example"]
+
 DEFAULT_MAX_PIXELS = 178_956_970
 DEFAULT_MAX_FILE_BYTES = 256 * 2**20
 
@@ -38,6 +40,8 @@ class ImageSpec:
 
     Attributes:
       height, width: size of the model's input in pixels.
+      kind: "pixels"; or "encoded" or "example" for a model that decodes images itself and gets
+        the stored bytes, alone or in a `tf.Example`. Then height and width are 0.
       pixels: "exact" keeps resized values as float32; "uint8" rounds them (a quarter of the bytes,
         cosine of feature vectors about 0.9999).
       max_pixels: largest width × height that is decoded.
@@ -47,6 +51,7 @@ class ImageSpec:
     height: int
     width: int
     pixels: Literal["exact", "uint8"] = "exact"
+    kind: InputKind = "pixels"
     max_pixels: int = DEFAULT_MAX_PIXELS
     max_file_bytes: int = DEFAULT_MAX_FILE_BYTES
 
@@ -57,7 +62,8 @@ class DecodedImage:
 
     Attributes:
       pixels: [height, width, 3] RGB; uint8 where nothing was resized or `pixels="uint8"` was
-        asked for, else float32 in [0, 1].
+        asked for, else float32 in [0, 1]. Where the model decodes images itself, a scalar array of
+        bytes.
       width, height: of the source image, in pixels.
     """
 
@@ -83,6 +89,10 @@ def decode_image(data: bytes, spec: ImageSpec) -> DecodedImage:
         )
     if header.width == 0 or header.height == 0:
         raise CorruptImageError(f"the header says {header.width}×{header.height} pixels")
+    if spec.kind != "pixels":
+        stored = np.empty((), object)
+        stored[()] = serialized_example(data) if spec.kind == "example" else data
+        return DecodedImage(stored, header.width, header.height)
     rgb = _decode(data, header)
     height, width = rgb.shape[:2]
     if (height, width) == (spec.height, spec.width):
@@ -91,6 +101,27 @@ def decode_image(data: bytes, spec: ImageSpec) -> DecodedImage:
     if spec.pixels == "uint8":
         resized = np.rint(resized * np.float32(255.0)).astype(np.uint8)
     return DecodedImage(resized, width, height)
+
+
+def blank_images(count: int, spec: ImageSpec) -> np.ndarray:
+    """A batch of black images as `spec` wants them: [count, H, W, 3] float32, or [count] bytes."""
+    if spec.kind == "pixels":
+        return np.zeros((count, spec.height, spec.width, 3), np.float32)
+    import PIL.Image
+
+    png = io.BytesIO()
+    PIL.Image.new("RGB", (64, 64)).save(png, "PNG")
+    image = decode_image(png.getvalue(), spec)
+    return np.repeat(image.pixels.reshape(1), count)
+
+
+def serialized_example(data: bytes) -> bytes:
+    """A serialised `tf.Example` with the encoded image as `image/encoded`."""
+    from tensorflow.core.example import example_pb2
+
+    example = example_pb2.Example()
+    example.features.feature["image/encoded"].bytes_list.value.append(data)
+    return example.SerializeToString()
 
 
 def to_float(pixels: np.ndarray) -> np.ndarray:

@@ -66,7 +66,7 @@ def stage(handle: str, sha256: str | None = None, cache_dir: str | None = None) 
     Raises:
       UserError: `--model <handle>: …`; nothing has been staged.
     """
-    cache = os.path.abspath(os.path.expanduser(cache_dir or builtin._default_cache_dir()))
+    cache = os.path.abspath(os.path.expanduser(cache_dir or builtin.default_cache_dir()))
     models = os.path.join(cache, "models")
     try:
         return _stage(handle, _checked_pin(sha256), models)

@@ -75,7 +75,7 @@ def test_a_lost_part_is_computed_again(images, tiny_model, run_here, tmp_path):
     [
         (["--input", "{tmp}/nothing*.jpg"], "{tmp}/nothing*.jpg: matches no file"),
         (["--input", "{tmp}/empty"], "{tmp}/empty: no images in this directory"),
-        (["--input", "{images}", "--model", "{tmp}/none"], "{tmp}/none: no such directory"),
+        (["--input", "{images}", "--model", "{tmp}/none"], "{tmp}/none: no such file or directory"),
         (["--input", "{images}", "--model", "{tmp}/empty"], "{tmp}/empty: no saved_model.pb"),
         (["--input", "{images}", "--batchsize", "8"], "did you mean --batch_size"),
         (["--input", "{images}", "--image_size", "big"], "--image_size big: give HEIGHTxWIDTH"),

@@ -70,7 +70,7 @@ def exported(task: str, cache_dir: str | None = None) -> str:
       ModuleNotFoundError: the package with the weights is not installed.
       OSError: the cache cannot be written, or holds a damaged export under the final name.
     """
-    cache = os.path.abspath(os.path.expanduser(cache_dir or _default_cache_dir()))
+    cache = os.path.abspath(os.path.expanduser(cache_dir or default_cache_dir()))
     final = os.path.join(cache, f"{NAME}-{task}-{fingerprint(task)[:12]}")
     if _is_complete(final):
         return final
@@ -138,7 +138,8 @@ def _fingerprint(task: str, weights_path: str) -> str:
     return digest.hexdigest()
 
 
-def _default_cache_dir() -> str:
+def default_cache_dir() -> str:
+    """Where models are kept: $BEAM_IMAGE_FEATURES_CACHE, else below the user's cache directory."""
     configured = os.environ.get("BEAM_IMAGE_FEATURES_CACHE")
     if configured:
         return configured

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from transforms import models
+from transforms import loading, models
 from transforms.engines.tensorflow_import import import_tensorflow
 
 _LOGGER = logging.getLogger(__name__)
@@ -23,18 +23,20 @@ class TensorFlowEngine:
     the speed of the loaded model with the same numbers.
     """
 
-    def __init__(self, model: models.LoadedModel):
+    def __init__(self, model: loading.LoadedModel):
         self._model = model
         self._functions: dict[tuple, Callable] = {}
         self._lock = threading.Lock()
 
     @property
-    def image_size(self) -> tuple[int | None, int | None]:
-        """Height and width in pixels that the model's signature fixes, or None."""
-        return self._model.height, self._model.width
+    def model(self) -> loading.LoadedModel:
+        """What the engine runs, and what is fixed about its input."""
+        return self._model
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """float32 [B, N] for images [B, H, W, 3], float32 in [0, 1] or uint8.
+        """float32 [B, N] for images [B, H, W, 3], float32 in [0, 1] or uint8, or bytes [B].
+
+        A model with a fixed batch size gets full batches; what it says of the padding is cut off.
 
         Raises:
           Exception: whatever the model raises on these images.
@@ -42,18 +44,28 @@ class TensorFlowEngine:
         """
         import tensorflow as tf
 
-        features = self._function(images)(tf.constant(images)).numpy()
-        if features.ndim != 2 or len(features) != len(images):
-            raise ValueError(
-                f"the model answers {list(features.shape)} to {list(images.shape)}, not [B, N]"
-            )
-        return features
+        function = self._function(images)
+        size = self._model.batch_size or len(images)
+        answers = []
+        for start in range(0, len(images), size):
+            batch = images[start : start + size]
+            missing = size - len(batch)
+            if missing:
+                batch = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
+            answer = function(tf.constant(batch)).numpy()
+            if answer.ndim != 2 or len(answer) != size:
+                raise ValueError(
+                    f"the model answers {list(answer.shape)} to {list(batch.shape)}, not [B, N]"
+                )
+            answers.append(answer[: size - missing])
+        return np.concatenate(answers) if len(answers) > 1 else answers[0]
 
     def _function(self, images: np.ndarray) -> Callable:
         key = (images.dtype, images.shape[1:])
         with self._lock:
             if key not in self._functions:
-                self._functions[key] = _freeze(self._model.call, images.dtype, images.shape[1:])
+                shape = (self._model.batch_size, *images.shape[1:])
+                self._functions[key] = _freeze(self._model.call, images.dtype, shape)
             return self._functions[key]
 
 
@@ -63,21 +75,17 @@ def load(source: models.ModelSource) -> TensorFlowEngine:
         import_tensorflow()
         key = source, models.files_state(source)
         if key not in _engines:
-            _engines[key] = TensorFlowEngine(models.load(source))
+            _engines[key] = TensorFlowEngine(loading.load(source))
         return _engines[key]
 
 
-def _freeze(call: Callable, dtype: np.dtype, shape: tuple[int, ...]) -> Callable:
+def _freeze(call: Callable, dtype: np.dtype, shape: tuple[int | None, ...]) -> Callable:
     """Traces `call` on batches of images of one dtype and shape; makes its variables constants."""
     import tensorflow as tf
     from tensorflow.python.framework import convert_to_constants
 
-    @tf.function(input_signature=[tf.TensorSpec([None, *shape], dtype)], autograph=False)
-    def infer(images):
-        outputs = call(tf.image.convert_image_dtype(images, tf.float32))
-        return tf.cast(outputs, tf.float32)
-
-    function = infer.get_concrete_function()
+    spec = tf.TensorSpec(shape, tf.string if dtype.kind == "O" else dtype)
+    function = tf.function(call, input_signature=[spec], autograph=False).get_concrete_function()
     try:
         frozen = convert_to_constants.convert_variables_to_constants_v2(function)
         if len(frozen.inputs) != 1:  # a resource other than a variable, such as a lookup table
