@@ -26,7 +26,7 @@ from transforms.decoding import DecodeShards, decode_shard
 from transforms.engines import tensorflow as tensorflow_engine
 from transforms.errors import CorruptImageError, UserError, error_row
 from transforms.images import ImageSpec
-from transforms.inference import ImageModelHandler, InferFeatures
+from transforms.inference import InferFeatures, SavedModelHandler
 from transforms.models import ModelSource
 from transforms.refs import ImageRef
 
@@ -98,7 +98,7 @@ def image_batch(images: np.ndarray, errors: Sequence[int] = (), start: int = 0) 
 
 def run_inference(source: ModelSource, *batches: ImageBatch) -> list[FeatureBatch]:
     """The handler's answers, outside of a pipeline."""
-    handler = ImageModelHandler(source).with_no_batching()
+    handler = SavedModelHandler(source).with_no_batching()
     engine = handler.load_model()
     return [answer for batch in batches for answer in handler.run_inference(batch, engine)]
 
@@ -304,7 +304,7 @@ def test_the_handler_tells_a_batch_s_bytes_without_pickling_it(tiny_model: pathl
         (),
         batch.place,
     )
-    handler = ImageModelHandler(ModelSource(str(tiny_model))).with_no_batching()
+    handler = SavedModelHandler(ModelSource(str(tiny_model))).with_no_batching()
     assert handler.get_num_bytes(unpicklable) == 6 * 16 * 16 * 3
 
 
@@ -333,7 +333,7 @@ def test_the_handler_works_in_anybodys_run_inference(
     batches = [image_batch(random_images(2, seed), start=2 * seed) for seed in range(3)]
     pipeline = new_pipeline()
     collect = Collect(tmp_path / "answers")
-    handler = ImageModelHandler(source).with_no_batching()
+    handler = SavedModelHandler(source).with_no_batching()
     pipeline | beam.Create(batches) | RunInference(handler) | collect
     pipeline.run().wait_until_finish()
     answers = sorted(collect.elements(), key=lambda answer: answer.place.start)

@@ -17,7 +17,7 @@ from transforms.commit import CommitParts
 from transforms.decoding import DecodeShards
 from transforms.errors import ErrorRow, UserError
 from transforms.images import ImageSpec
-from transforms.inference import ImageModelHandler, InferFeatures
+from transforms.inference import InferFeatures, SavedModelHandler
 from transforms.match import Listing, list_images
 from transforms.models import ModelSource
 from transforms.part_format import PartFormat
@@ -33,13 +33,13 @@ __all__ = [
     "ExampleSpec",
     "FeatureBatch",
     "ImageBatch",
-    "ImageModelHandler",
     "ImageRef",
     "ImageSpec",
     "InferFeatures",
     "Listing",
     "ModelSource",
     "Part",
+    "SavedModelHandler",
     "PartFormat",
     "Shard",
     "ShardPointer",
