@@ -281,7 +281,7 @@ class _PixelBuffer:
                 self._positions[pixels.dtype] = []
             self._positions[pixels.dtype].append(position)
             array = self._arrays[pixels.dtype]
-        array[position] = pixels
+        array[position] = pixels[()] if pixels.ndim == 0 else pixels
 
     def take(self, positions: list[int]) -> np.ndarray:
         """The images at `positions`, as one array of one dtype."""

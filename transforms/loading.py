@@ -11,6 +11,7 @@ import dataclasses
 import importlib
 import inspect
 import json
+import pathlib
 import zipfile
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -62,20 +63,19 @@ def load(source: ModelSource) -> LoadedModel:
             trust.refuse_if_untrusted(source.name, trust.scan_keras(source.local_path()))
         return _load_keras(source)
     path = source.local_path()
-    if not (source.trusted or source.is_builtin):
-        report = trust.check(path, source.signature, source.tags)
-        trust.refuse_if_untrusted(source.name, report)
     import tensorflow as tf
 
     try:
         graphs = tf.__internal__.saved_model.parse_saved_model(path).meta_graphs
-    except (OSError, ValueError) as error:
-        raise UserError(f"--model {source.name}: cannot be loaded: {one_line(error)}") from error
+    except (OSError, ValueError, tf.errors.OpError) as error:
+        raise _damaged(source, error) from error
     tags = _tags(source, graphs)
+    if not (source.trusted or source.is_builtin):
+        trust.refuse_if_untrusted(source.name, trust.check(path, source.signature, tags))
     try:
         model = tf.saved_model.load(path, tags=tags)
     except Exception as error:  # a damaged model raises anything, even IndexError
-        raise UserError(f"--model {source.name}: cannot be loaded: {one_line(error)}") from error
+        raise _damaged(source, error) from error
     if source.signature is None and callable(model) and _concrete_functions(model):
         return _from_callable(source, model)
     with_objects = any(graph.object_graph_def.nodes for graph in graphs)
@@ -83,9 +83,21 @@ def load(source: ModelSource) -> LoadedModel:
     return _from_signature(source, model, form)
 
 
+def _damaged(source: ModelSource, error: Exception) -> UserError:
+    """What TensorFlow says of a directory that it cannot load, and which files are in it."""
+    root = pathlib.Path(source.local_path())
+    files = sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+    there = ", ".join(files[:10]) + (", …" if len(files) > 10 else "")
+    return UserError(
+        f"--model {source.name}: cannot be loaded: {one_line(error)}; it holds {there}"
+    )
+
+
 def _tags(source: ModelSource, graphs: Iterable[Any]) -> list[str]:
     """Which of several graphs to load: for serving, or the untagged one of a TF1 Hub module."""
     tag_sets = [sorted(graph.meta_info_def.tags) for graph in graphs]
+    if not tag_sets:
+        raise UserError(f"--model {source.name}: saved_model.pb is damaged: it holds no graph")
     listed = "; ".join(",".join(tags) or "(none)" for tags in tag_sets)
     if source.tags is not None:
         if sorted(source.tags) in tag_sets:
@@ -221,6 +233,11 @@ def _loaded(
         kind: InputKind = "example" if any(map(_parses_examples, graphs)) else "encoded"
     else:
         kind = "pixels"
+    if not (dtype.is_floating or dtype in (tf.uint8, tf.string)):
+        raise UserError(
+            f"--model {source.name}: takes {dtype.name}; images are given as uint8, as float in "
+            "[0, 1] or encoded"
+        )
     if len(fixed) == 4 and fixed[3] not in (3, None):
         raise UserError(
             f"--model {source.name}: takes images of shape {fixed}; the last dimension must be 3, "
@@ -229,6 +246,8 @@ def _loaded(
 
     def call(images: Any) -> Any:
         if kind == "pixels":
+            if images.dtype != dtype:  # by way of float32, as float16 rounds the scale itself
+                images = tf.image.convert_image_dtype(images, tf.float32)
             images = tf.image.convert_image_dtype(images, dtype, saturate=True)
         return outputs.vector(function(images), source)
 
@@ -246,6 +265,9 @@ def _parses_examples(graph: Any) -> bool:
 def _load_keras(source: ModelSource) -> LoadedModel:
     """A `.keras` file, with the Keras that wrote it."""
     path = source.local_path()
+    given = {"signature": source.signature, "tags": source.tags, "model_args": source.arguments}
+    for option in (name for name, value in given.items() if value):
+        raise UserError(f"--{option}: {source.name}: a .keras file has none; leave it out")
     try:
         with zipfile.ZipFile(path) as archive:
             version = str(json.loads(archive.read("metadata.json"))["keras_version"])

@@ -75,6 +75,8 @@ _FORBIDDEN_BY_ATTRIBUTE: Mapping[str, tuple[str, bytes, Reason]] = {
 _RESTORE = ("Restore", "RestoreV2", "RestoreSlice")
 
 _MAX_KERAS_CONFIG_BYTES = 2**28
+# Where tf_keras says that its models are from; it would import any other module that a file names.
+_KERAS_2_MODELS = ("tf_keras.src.engine.functional", "tf_keras.src.engine.sequential")
 _KERAS_CODE = ("Lambda", "__lambda__", "TFSMLayer", "TorchModuleWrapper")
 
 
@@ -246,10 +248,12 @@ def _reason(step: Step, functions: Collection[str]) -> Reason | None:
 def _is_custom(config: Mapping[str, Any]) -> bool:
     """Whether Keras's serialised object carries Python code or is not one of Keras's own."""
     name, registered = config["class_name"], config.get("registered_name")
-    module = str(config.get("module") or "keras").split(".")[0]
+    module = str(config.get("module") or "keras")
+    if module not in _KERAS_2_MODELS:
+        module = module.split(".")[0]
     return (
         name in _KERAS_CODE
-        or module not in ("keras", "builtins")
+        or module not in ("keras", "builtins", *_KERAS_2_MODELS)
         or any(
             ">" in str(n) for n in (name, registered, name == "function" and config.get("config"))
         )
