@@ -10,7 +10,7 @@ import dataclasses
 import json
 import shlex
 import sys
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from pipeline import logs
 
@@ -45,49 +45,17 @@ def main(argv: list[str] | None = None) -> int:
     return CONFORMANT if examination.is_conformant else NOT_CONFORMANT
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        from transforms.errors import UserError
-
-        raise UserError(message.removeprefix("argument "))
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
+    from pipeline import model_options
+
+    parser = model_options.Parser(
         prog="python -m pipeline.inspect",
         description="What a model is, and whether it follows TensorFlow Hub's image API.",
         epilog="Exit codes: 0 it follows the API; 1 a check fails; 2 a mistake in the command.",
         allow_abbrev=False,
     )
     parser.add_argument("model", metavar="MODEL", help="as --model of pipeline.run")
-    parser.add_argument(
-        "--task",
-        choices=["feature_vector", "classification"],
-        default="feature_vector",
-        help="what the model is asked for (default: %(default)s)",
-    )
-    parser.add_argument("--signature", metavar="NAME", help="which signature to call")
-    parser.add_argument("--tags", metavar="A,B", help="which of several graphs to load")
-    parser.add_argument("--output_key", metavar="NAME", help="which of several outputs to check")
-    parser.add_argument(
-        "--pool", choices=["mean", "max"], help="how a feature map [B, H, W, C] becomes a vector"
-    )
-    parser.add_argument(
-        "--model_args", metavar="JSON", help="hyper-parameters, as an object of names and values"
-    )
-    parser.add_argument(
-        "--image_size",
-        metavar="HxW",
-        help="size in pixels to check a model at that takes any (default: 224x224)",
-    )
-    parser.add_argument(
-        "--model_sha256", metavar="HEX", help="the only digest of the model that is accepted"
-    )
-    parser.add_argument(
-        "--trust_model",
-        action="store_true",
-        help="load it even if it has ops that reach files or the network, or run Python",
-    )
+    model_options.add_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print JSON for machines")
     return parser
 
@@ -96,23 +64,10 @@ def _source(options: Any) -> tuple[ModelSource, tuple[int, int] | None]:
     from transforms.engines.tensorflow_import import import_tensorflow
 
     import_tensorflow()
-    from pipeline.options import image_size, model_arguments, tags
-    from transforms import builtin, models, staging
+    from pipeline import model_options
 
-    is_builtin = options.model == builtin.NAME
-    source = models.ModelSource(
-        name=options.model,
-        task=options.task,
-        signature=options.signature,
-        tags=tags(options),
-        output_key=options.output_key,
-        pool=options.pool,
-        arguments=model_arguments(options),
-        trusted=options.trust_model,
-    )
-    size = image_size(options)
-    path = None if is_builtin else staging.stage(options.model, options.model_sha256)
-    return dataclasses.replace(source, path=path), size
+    size = model_options.image_size(options)
+    return model_options.source(options), size
 
 
 def _run_command(options: Any, examination: Examination) -> str | None:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import json
-import re
-from typing import Any, NoReturn
+from typing import Any
 
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
 import runners
-from pipeline import flags
+from pipeline import flags, model_options
 from transforms import builtin, images
 from transforms.errors import UserError
 
@@ -62,14 +60,9 @@ def _parse(argv: list[str]) -> ImageOptions:
     return options
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise UserError(message.removeprefix("argument "))
-
-
 def own_parser() -> argparse.ArgumentParser:
     """A parser of this program's own options: for `--help`, clear errors and the README's table."""
-    parser = _Parser(
+    parser = model_options.Parser(
         prog="python -m pipeline.run",
         usage="%(prog)s --input PATH --output DIR [option ...]",
         description="Images to feature vectors or logits in Parquet.",
@@ -87,46 +80,9 @@ def own_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def image_size(options: ImageOptions) -> tuple[int, int] | None:
-    """`--image_size` as (height, width) in pixels, or None if it was not given."""
-    text = options.image_size
-    if text is None:
-        return None
-    match = re.fullmatch(r"([1-9]\d*)(?:[xX×]([1-9]\d*))?", text)
-    if match is None:
-        raise UserError(f"--image_size {text}: give HEIGHTxWIDTH in pixels, for example 224x224")
-    return int(match[1]), int(match[2] or match[1])
-
-
 def kept_names(options: ImageOptions) -> list[str]:
     """`--keep` as a list of feature names."""
     return [name for name in (options.keep or "").split(",") if name]
-
-
-def tags(options: ImageOptions) -> tuple[str, ...] | None:
-    """`--tags` as a tuple, or None if it was not given."""
-    if options.tags is None:
-        return None
-    return tuple(tag for tag in options.tags.split(",") if tag)
-
-
-def model_arguments(options: ImageOptions) -> tuple[tuple[str, Any], ...]:
-    """`--model_args` as (name, value) pairs."""
-    if options.model_args is None:
-        return ()
-    try:
-        arguments = json.loads(options.model_args)
-    except json.JSONDecodeError as error:
-        raise UserError(f"--model_args {options.model_args}: not JSON: {error}") from error
-    values_fit = isinstance(arguments, dict) and all(
-        isinstance(value, (bool, int, float, str)) for value in arguments.values()
-    )
-    if not values_fit:
-        raise UserError(
-            f"--model_args {options.model_args}: give an object of names and numbers, strings or "
-            """booleans, for example '{"depth_multiplier": 0.5}'"""
-        )
-    return tuple(sorted(arguments.items()))
 
 
 def _add_input(group: Any) -> None:
@@ -191,50 +147,7 @@ def _add_model(group: Any) -> None:
         help="directory, .tar.gz or .keras file, gs:// s3:// http(s):// or TF Hub URL, or Kaggle "
         "handle; %(default)s is built in (default: %(default)s)",
     )
-    group.add_argument(
-        "--model_sha256", metavar="HEX", help="the only digest of the model that is accepted"
-    )
-    group.add_argument(
-        "--trust_model",
-        action="store_true",
-        help="accept a model with ops that reach files or the network, or run Python",
-    )
-    group.add_argument(
-        "--signature",
-        metavar="NAME",
-        help="which signature to call (default: __call__, image_TASK, serving_default, default)",
-    )
-    group.add_argument(
-        "--tags",
-        metavar="A,B",
-        help="which of several graphs to load (default: that for serving, or the untagged one)",
-    )
-    group.add_argument(
-        "--output_key",
-        metavar="NAME",
-        help="which of several outputs to store (default: the only one, or the one named default)",
-    )
-    group.add_argument(
-        "--model_args",
-        metavar="JSON",
-        help="hyper-parameters to call the model with, as a JSON object",
-    )
-    group.add_argument(
-        "--pool",
-        choices=["mean", "max"],
-        help="how a feature map [B, H, W, C] becomes a vector [B, C] (default: it is refused)",
-    )
-    group.add_argument(
-        "--task",
-        choices=["feature_vector", "classification"],
-        default="feature_vector",
-        help="what the model gives (default: %(default)s)",
-    )
-    group.add_argument(
-        "--image_size",
-        metavar="HxW",
-        help="height and width of the model's input in pixels (default: what the model fixes)",
-    )
+    model_options.add_arguments(group)
     group.add_argument(
         "--pixels",
         choices=["exact", "uint8"],
@@ -307,8 +220,8 @@ def _check_values(options: ImageOptions) -> None:
     if options.view_as(StandardOptions).streaming:
         raise UserError("--streaming: this is a batch pipeline")
     runners.check_known(options)
-    image_size(options)
-    model_arguments(options)
+    model_options.image_size(options)
+    model_options.arguments(options)
     if options.task != "classification":
         for name in ("labels_file", "top_k", "activation"):
             if getattr(options, name) is not None:

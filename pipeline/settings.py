@@ -6,9 +6,10 @@ import dataclasses
 import hashlib
 import json
 
-from pipeline import PROGRAM, __version__
-from pipeline.options import ImageOptions, image_size, kept_names, model_arguments, tags
-from transforms import builtin, loading, models, scores, staging
+from pipeline import PROGRAM, __version__, model_options
+from pipeline.model_options import image_size
+from pipeline.options import ImageOptions, kept_names
+from transforms import builtin, loading, models, scores
 from transforms.engines import tensorflow as tensorflow_engine
 from transforms.errors import UserError, one_line
 from transforms.images import ImageSpec, blank_images
@@ -33,18 +34,7 @@ def open_model(options: ImageOptions) -> models.ModelSource:
     Raises:
       UserError: the model cannot be had, is not trusted or cannot be loaded.
     """
-    builtin_model = options.model == builtin.NAME
-    source = models.ModelSource(
-        name=options.model,
-        task=options.task,
-        path=None if builtin_model else staging.stage(options.model, options.model_sha256),
-        signature=options.signature,
-        tags=tags(options),
-        output_key=options.output_key,
-        pool=options.pool,
-        arguments=model_arguments(options),
-        trusted=options.trust_model,
-    )
+    source = model_options.source(options)
     tensorflow_engine.load(source)
     return source
 

@@ -115,7 +115,8 @@ class BatchCoder(beam.coders.Coder):
     def estimate_size(self, value: ImageBatch | FeatureBatch) -> int:
         """About the bytes of the array, without pickling it."""
         array = value.images if isinstance(value, ImageBatch) else value.features
-        return array.nbytes + 256 * (len(value.rows) + len(value.errors))
+        pixels = sum(map(len, array)) if array.dtype.kind == "O" else array.nbytes
+        return pixels + 256 * (len(value.rows) + len(value.errors))
 
 
 beam.coders.registry.register_coder(ImageBatch, BatchCoder)

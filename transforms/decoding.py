@@ -16,13 +16,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 import apache_beam as beam
-import numpy as np
 from apache_beam.metrics import Metrics
 
 from transforms import storage
 from transforms.batches import BatchPlace, ImageBatch, ImageRow
 from transforms.errors import ErrorRow, ImageTooLargeError, Stage, UnusableInputError, error_row
-from transforms.images import ImageSpec, decode_image, to_float
+from transforms.images import ImageSpec, decode_image
+from transforms.pixel_buffer import PixelBuffer
 from transforms.refs import ImageRef
 from transforms.shards import Shard, ShardPointer, read_shard
 from transforms.tf_examples import Example, ExampleParser, ExampleSpec
@@ -216,7 +216,7 @@ class _PendingBatch:
         self._place = place
         self._spec = spec
         self._read_seconds = read_seconds
-        self._buffer = _PixelBuffer(len(refs), spec)
+        self._buffer = PixelBuffer(len(refs), spec)
         self._futures = [
             pool.submit(self._decode, position, ref, read)
             for position, (ref, read) in enumerate(zip(refs, encoded, strict=True))
@@ -259,43 +259,6 @@ class _PendingBatch:
             error = error_row(ref, stage, failure)
         ended = time.perf_counter()
         return _Outcome(row, error, decode_started - started, ended - decode_started)
-
-
-class _PixelBuffer:
-    """The array of one batch, allocated when the first pixels come.
-
-    A batch in which nothing was resized is uint8. As soon as one image has fractional values the
-    batch is float32, and its uint8 images are converted as the model's graph would do it.
-    """
-
-    def __init__(self, size: int, spec: ImageSpec):
-        self._shape = (size, spec.height, spec.width, 3) if spec.kind == "pixels" else (size,)
-        self._arrays: dict[np.dtype, np.ndarray] = {}
-        self._positions: dict[np.dtype, list[int]] = {}
-        self._lock = threading.Lock()
-
-    def put(self, position: int, pixels: np.ndarray) -> None:
-        with self._lock:
-            if pixels.dtype not in self._arrays:
-                self._arrays[pixels.dtype] = np.empty(self._shape, pixels.dtype)
-                self._positions[pixels.dtype] = []
-            self._positions[pixels.dtype].append(position)
-            array = self._arrays[pixels.dtype]
-        array[position] = pixels[()] if pixels.ndim == 0 else pixels
-
-    def take(self, positions: list[int]) -> np.ndarray:
-        """The images at `positions`, as one array of one dtype."""
-        floats = self._arrays.get(np.dtype(np.float32))
-        bytes_ = self._arrays.get(np.dtype(np.uint8))
-        if floats is not None and bytes_ is not None:
-            for position in self._positions[bytes_.dtype]:
-                floats[position] = to_float(bytes_[position])
-        array = floats if floats is not None else bytes_
-        if len(self._shape) == 1:  # the model decodes
-            array = self._arrays.get(np.dtype(object))
-        if array is None:
-            return np.empty((0, *self._shape[1:]), np.uint8)
-        return array if len(positions) == len(array) else array[positions]
 
 
 def _decode_pool() -> concurrent.futures.ThreadPoolExecutor:
