@@ -30,7 +30,7 @@ DEFAULT_MAX_FILE_BYTES = 256 * 2**20
 UINT8_SCALE = np.float32(1.0 / 255.0)
 
 # From here on, sampling only the source pixels that the output needs is faster than converting the
-# whole image to float (benchmarks/README.md), and its memory does not grow with the image.
+# whole image to float, and its memory does not grow with the image.
 SAMPLE_FROM_PIXELS = 3_000_000
 
 
