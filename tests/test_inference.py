@@ -511,3 +511,24 @@ def test_batches_of_both_pixel_types_go_through_one_model(
     np.testing.assert_allclose(
         np.concatenate([answer.features for answer in answers]), expected, atol=1e-5
     )
+
+
+def test_an_image_to_which_the_model_answers_nan_is_an_error_row(tmp_path: pathlib.Path) -> None:
+    """Also beside an image on which it fails: each error is its own image's."""
+    import tensorflow as tf
+
+    def root_of_level(module, images):
+        check = tf.debugging.Assert(tf.reduce_all(images < 1.0), ["too bright"])
+        with tf.control_dependencies([check]):
+            return tf.sqrt(tf.reduce_mean(images, [1, 2]) - 0.25)
+
+    levels = [0.5, 0.0, 1.0, 0.75]
+    images = np.stack([np.full(SHAPE, level, np.float32) for level in levels])
+    [answer] = run_inference(save_model(tmp_path / "m", root_of_level), image_batch(images))
+    np.testing.assert_allclose(answer.features[:, 0], np.sqrt([0.25, 0.5]), atol=1e-6)
+    refs = [row.ref for row in image_batch(images).rows]
+    assert [row.ref for row in answer.rows] == [refs[0], refs[3]]
+    assert [error.id for error in answer.errors] == [refs[1].id, refs[2].id]
+    assert [error.stage for error in answer.errors] == ["infer", "infer"]
+    assert "NaN" in answer.errors[0].message
+    assert "too bright" in answer.errors[1].message

@@ -148,9 +148,10 @@ def infer(batch: ImageBatch, engine: Engine) -> FeatureBatch:
     started = time.perf_counter()
     arrays, failures = _bisect(batch.images, 0, engine)
     features = np.concatenate(arrays) if arrays else np.empty((0, 0), np.float32)
-    answered = [at for at in range(len(batch.rows)) if at not in dict(failures)]
     numbers = np.logical_not(np.isnan(features).any(axis=1))
     if not numbers.all():
+        failed = dict(failures)
+        answered = [at for at in range(len(batch.rows)) if at not in failed]
         nan = InferenceError("the model answers NaN")
         failures += [(at, nan) for at, ok in zip(answered, numbers, strict=True) if not ok]
         features = features[numbers]
