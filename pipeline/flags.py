@@ -12,16 +12,24 @@ from apache_beam.options.pipeline_options import _BeamArgumentParser as BeamPars
 import runners
 from transforms.errors import UserError
 
+DRY_RUN = "--dry_run=true"
+
 _BEAM_LABEL = re.compile(r"[a-z0-9_-]+=[^/]*$|\{")
 
 
-def without_beam_labels(argv: list[str]) -> list[str]:
-    """`--labels FILE` as `--labels_file`: Beam has a `--labels KEY=VALUE` for Dataflow jobs."""
+def as_beam_has_them(argv: list[str]) -> list[str]:
+    """The flags whose names Beam uses in another way, so that both can be given.
+
+    `--labels FILE` becomes `--labels_file`, as Beam has a `--labels KEY=VALUE` for Dataflow jobs;
+    `--dry_run` becomes `--dry_run=true`, as Beam's wants a value.
+    """
     renamed = []
     for flag, value in itertools.zip_longest(argv, argv[1:], fillvalue=""):
         name, equals, inline = flag.partition("=")
         if name == "--labels" and not _BEAM_LABEL.match(inline or value):
             renamed.append("--labels_file" + equals + inline)
+        elif flag == "--dry_run":
+            renamed.append(DRY_RUN)
         else:
             renamed.append(flag)
     return renamed

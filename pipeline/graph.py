@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 
 import apache_beam as beam
 
@@ -15,9 +16,21 @@ from transforms.shards import ShardPointer
 
 
 def build(
-    pipeline: beam.Pipeline, shards: list[ShardPointer], settings: Settings, output: str
+    pipeline: beam.Pipeline,
+    shards: list[ShardPointer],
+    settings: Settings,
+    output: str,
+    before_commit: Callable[[], None],
 ) -> beam.PCollection[parts.Part]:
-    """Applies the transforms; everything from decoding to commit runs as one fused stage."""
+    """Applies the transforms; everything from decoding to commit runs as one fused stage.
+
+    Args:
+      pipeline: to add to.
+      shards: what to do.
+      settings: how.
+      output: directory of the parts.
+      before_commit: called on the worker before each part appears.
+    """
     return (
         pipeline
         | "Shards" >> beam.Create(shards)
@@ -29,5 +42,5 @@ def build(
             part_path=functools.partial(parts.part_path, output),
         )
         | "Infer" >> InferFeatures(settings.source)
-        | "Commit" >> CommitParts(output, settings.part_format)
+        | "Commit" >> CommitParts(output, settings.part_format, before_commit)
     )

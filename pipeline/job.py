@@ -5,48 +5,29 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import contextlib
-import dataclasses
-import datetime
-import importlib.metadata
-import platform
+import functools
 import sys
 import time
 import uuid
-from typing import Any
+from collections.abc import Sequence
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import StandardOptions
+from apache_beam.options.pipeline_options import StandardOptions, TestOptions
 from apache_beam.runners.runner import PipelineState
 
 import runners
-from pipeline import graph, manifest, settings
+from pipeline import graph, lease, manifest, publish, report, settings
 from pipeline.options import ImageOptions
+from pipeline.output import LEASE_FILE, PLAN_DIRECTORY, STAGING_DIRECTORY, Output, open_output
+from pipeline.plan import Plan, describe, make_plan
 from pipeline.progress import Progress
-from transforms import match, storage
+from pipeline.settings import Settings
+from transforms import match, shards, snapshot, storage
 from transforms.errors import UserError
 from transforms.models import ModelSource
-from transforms.refs import ImageRef
-from transforms.shards import group_into_shards, write_plan
 
 DONE, FAILED, MISTAKE = 0, 1, 2
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """What this run has to do.
-
-    Attributes:
-      todo: refs that are not committed yet.
-      matched: images that the inputs hold.
-      unchanged: of these, already committed in this version.
-      changed: already committed in another version; their rows are kept as they are.
-    """
-
-    todo: list[ImageRef]
-    matched: int
-    unchanged: int
-    changed: int
 
 
 class AccountingError(RuntimeError):
@@ -65,41 +46,77 @@ def run(options: ImageOptions, argv: list[str]) -> int:
     """
     FileSystems.set_options(options)
     started = time.time()
-    output = manifest.open_output(storage.absolute(options.output))
+    output = open_output(storage.absolute(options.output))
+    lease.refuse_if_held(output)
     _say("listing the inputs and loading the model")
     listing, source = _list_while_loading(options)
     resolved = settings.resolve(options, source, listing.containers)
-    fingerprint = dict(resolved.part_format.fingerprint)
-    if options.overwrite:
-        manifest.overwrite(output)
-    manifest.check_parts(output, fingerprint)
-    plan = make_plan(listing.refs, output)
-    shards = group_into_shards(plan.todo, options.rows_per_file)
-    _say(_describe(plan, len(shards), listing.passed_over))
     pipeline = _new_pipeline(options)
+    if options.view_as(TestOptions).dry_run:
+        seen = Output(output.directory) if options.overwrite else output
+        _plan(options, listing, resolved, seen, publish.staging(seen))
+        return DONE
     run_id = uuid.uuid4().hex[:12]
-    manifest.start(output, run_id)
-    pointers = write_plan(shards, output.path(manifest.PLAN_DIRECTORY), run_id)
+    with lease.held(output, run_id) as dead:
+        if dead is not None:
+            _say(f"taking over from {dead.who}, which ended before it was done")
+        if options.overwrite:
+            manifest.overwrite(output)
+        if publish.roll_forward(output):
+            _say("brought to its end: a change that a run had begun to publish")
+        return _run(options, argv, run_id, started, listing, resolved, output, pipeline)
+
+
+def _run(
+    options: ImageOptions,
+    argv: list[str],
+    run_id: str,
+    started: float,
+    listing: match.Listing,
+    resolved: Settings,
+    output: Output,
+    pipeline: beam.Pipeline,
+) -> int:
+    """What is done under the lease."""
+    plan = _plan(options, listing, resolved, output, publish.staging(output))
+    manifest.clear_temporaries(output)
+    target = publish.staging(output).refresh() if plan.replaces else output
+    pointers = _write_plan(options, plan, output, run_id)
+    run = {
+        "run_id": run_id,
+        "command": manifest.command_line(argv),
+        "arguments": manifest.without_secrets(argv),
+        "started": report.iso(started),
+        "matched": plan.matched,
+        "todo": len(plan.todo),
+        "shards": [pointer.name for pointer in pointers],
+        "parts_in": STAGING_DIRECTORY if plan.replaces else "",
+    }
+    manifest.start(output, run)
     pipeline_started = time.time()
     if pointers:
-        with Progress(output, len(plan.todo)):
-            graph.build(pipeline, pointers, resolved, output.directory)
+        may_commit = functools.partial(lease.check_held, output.path(LEASE_FILE), run_id)
+        with Progress(target, len(plan.todo)):
+            graph.build(pipeline, pointers, resolved, target.directory, may_commit)
             _run_pipeline(pipeline)
     pipeline_seconds = time.time() - pipeline_started
-    output.refresh()
+    target.refresh()
+    _check_shards(target, pointers)
     names = {pointer.name for pointer in pointers}
-    _check_accounts(output, {pointer.name: pointer.size for pointer in pointers})
-    manifest.check_ids_unique(output)
-    errors_now = sum(part.errors for part in output.parts.values() if part.shard in names)
-    error_rate = errors_now / max(1, len(plan.todo))
+    now = [part for part in target.parts.values() if part.shard in names]
+    _publish(plan, output)
+    if options.mode == "sync":
+        _check_total(output, plan)
+    errors_now = sum(part.errors for part in now)
+    error_rate = max(0, errors_now - plan.retried) / max(1, len(plan.todo) - plan.retried)
     succeeded = error_rate <= options.max_error_rate
-    report = _report(
-        options, argv, run_id, started, pipeline_seconds, plan, listing, output, names, succeeded
+    told = report.build(
+        options, argv, run_id, plan, listing, output, now, started, pipeline_seconds, succeeded
     )
-    report["fingerprint"] = fingerprint
-    manifest.finish(output, report, succeeded, started)
+    told["fingerprint"] = dict(resolved.part_format.fingerprint)
+    manifest.finish(output, told, succeeded)
     with contextlib.suppress(BrokenPipeError):  # all is committed, whoever reads this
-        print("\n".join(summary(report, output)), flush=True)
+        print("\n".join(report.summary(told, output)), flush=True)
     if not succeeded:
         print(
             f"failed: {error_rate:.0%} of the images are errors, over --max_error_rate "
@@ -109,37 +126,65 @@ def run(options: ImageOptions, argv: list[str]) -> int:
     return DONE if succeeded else FAILED
 
 
-def make_plan(refs: list[ImageRef], output: manifest.Output) -> Plan:
-    """Leaves out what is committed already: resume and incremental indexing are this one step."""
-    committed = output.committed_ids() if output.parts else {}
-    todo = [ref for ref in refs if ref.id not in committed]
-    changed = sum(committed.get(ref.id, ref.version) != ref.version for ref in refs)
-    return Plan(todo, len(refs), len(refs) - len(todo) - changed, changed)
+def _plan(
+    options: ImageOptions,
+    listing: match.Listing,
+    resolved: Settings,
+    output: Output,
+    staging: Output,
+) -> Plan:
+    """Makes the plan and prints it.
+
+    Raises:
+      UserError: the output is of other settings, or more rows would go than may go.
+    """
+    if not options.overwrite:
+        fingerprint = dict(resolved.part_format.fingerprint)
+        manifest.check_parts(output, fingerprint)
+        manifest.check_parts(staging, fingerprint)
+    plan = make_plan(listing.refs, output, staging, options.mode, options.retry_errors)
+    there = output.rows + output.errors
+    if plan.gone > options.max_gone_rate * there:
+        raise UserError(
+            f"--mode sync: {plan.gone:,} of {there:,} rows are of images that the inputs no longer "
+            f"hold, over --max_gone_rate {options.max_gone_rate:g}; is an input missing? Nothing "
+            "was changed"
+        )
+    _say(describe(plan, options.mode) + _passed_over(listing.passed_over))
+    return plan
 
 
-def summary(report: dict[str, Any], output: manifest.Output) -> list[str]:
-    """The five lines at the end."""
-    counts, seconds = report["counts"], report["seconds"]
-    stages = {stage: seconds[stage] for stage in ("read", "decode", "infer", "write")}
-    total = sum(stages.values()) or 1.0
-    shares = ", ".join(f"{stage} {part / total:.0%}" for stage, part in stages.items())
-    types = ", ".join(f"{count:,} {name}" for name, count in report["error_types"].items())
-    errors = f"{counts['errors']:,}"
-    if counts["errors"]:
-        errors += f" ({types}), in {output.path('_errors')}"
-    done = counts["rows_of_this_run"] + counts["errors_of_this_run"]
-    rate = done / seconds["pipeline"] if seconds["pipeline"] else 0.0
-    return [
-        f"images   {counts['matched']:,} matched: {counts['rows_of_this_run']:,} rows and "
-        f"{counts['errors_of_this_run']:,} errors now, {counts['done_before']:,} done before",
-        f"errors   {errors}",
-        f"rate     {rate:.1f} images/s in {seconds['pipeline']:.1f} s, after "
-        f"{seconds['start_up']:.1f} s to list, load and plan",
-        f"time     {shares} (of the threads' time)",
-        f"output   {output.directory}: {_count(counts['parts'], 'part')}, "
-        f"{_count(counts['rows'], 'row')}, "
-        f"{report['fingerprint']['vector']}",
-    ]
+def _write_plan(
+    options: ImageOptions, plan: Plan, output: Output, run_id: str
+) -> list[shards.ShardPointer]:
+    """Groups what is to do into shards, as an interrupted run had them, and writes them down."""
+    paths = manifest.earlier_plans(output)
+    earlier = (shard for path in paths for shard in shards.read_plan(path))
+    generation = ""
+    if plan.replaces:
+        generation = str(snapshot.read_snapshot(output.directory).generation)
+    planned = shards.continue_plan(plan.todo, earlier, options.rows_per_file, generation)
+    pointers = shards.write_plan(planned, output.path(PLAN_DIRECTORY), run_id)
+    storage.delete(paths)
+    if pointers:
+        _say(f"{len(plan.todo):,} images to do in {report.count(len(pointers), 'shard')}")
+    return pointers
+
+
+def _publish(plan: Plan, output: Output) -> None:
+    """Makes the run's result the state of the output, after a last look at it.
+
+    Raises:
+      DuplicateIdsError: an id would be there twice.
+    """
+    if not plan.replaces:
+        manifest.check_ids_unique([output])
+        return
+    change = publish.prepare(output, plan.drop, plan.drop_staged)
+    stays = {name: part for name, part in output.parts.items() if name not in plan.drop}
+    manifest.check_ids_unique([Output(output.directory, stays), *change.added])
+    publish.publish(output, change)
+    output.refresh()
 
 
 def _list_while_loading(options: ImageOptions) -> tuple[match.Listing, ModelSource]:
@@ -175,91 +220,34 @@ def _run_pipeline(pipeline: beam.Pipeline) -> None:
         raise RuntimeError(f"the runner ended in state {state or result.state}")
 
 
-def _check_accounts(output: manifest.Output, sizes: dict[str, int]) -> None:
+def _check_shards(output: Output, pointers: Sequence[shards.ShardPointer]) -> None:
     """images matched = rows + error rows, shard by shard."""
     accounted = {part.shard: part.rows + part.errors for part in output.parts.values()}
-    wrong = [name for name, size in sizes.items() if accounted.get(name) != size]
+    wrong = [pointer for pointer in pointers if accounted.get(pointer.name) != pointer.size]
     if wrong:
         raise AccountingError(
-            f"{len(wrong)} of {len(sizes)} shards are not accounted for, such as {wrong[0]}: "
-            f"{accounted.get(wrong[0])} of {sizes[wrong[0]]} images; run the same command again"
+            f"{len(wrong)} of {len(pointers)} shards are not accounted for, such as "
+            f"{wrong[0].name}: {accounted.get(wrong[0].name)} of {wrong[0].size} images; run the "
+            "same command again"
         )
 
 
-def _describe(plan: Plan, shards: int, passed_over: collections.Counter[str]) -> str:
-    text = f"{plan.matched:,} images: {len(plan.todo):,} to do in {_count(shards, 'shard')}"
-    if plan.unchanged:
-        text += f", {plan.unchanged:,} done already"
-    if plan.changed:
-        text += (
-            f", {plan.changed:,} changed since (what is committed is kept; --overwrite redoes all)"
+def _check_total(output: Output, plan: Plan) -> None:
+    """After a sync: images matched = rows + error rows, in the whole output."""
+    total = output.rows + output.errors
+    if total != plan.matched + plan.kept:
+        raise AccountingError(
+            f"{output.directory} has {total} rows and error rows for {plan.matched} images; run "
+            "the same command again"
         )
-    if passed_over:
-        kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in passed_over.most_common(5))
-        more = "" if len(passed_over) <= 5 else ", …"
-        text += f"; passed over {passed_over.total():,} other files ({kinds}{more})"
-    return text
 
 
-def _report(
-    options: ImageOptions,
-    argv: list[str],
-    run_id: str,
-    started: float,
-    pipeline_seconds: float,
-    plan: Plan,
-    listing: match.Listing,
-    output: manifest.Output,
-    shards: set[str],
-    succeeded: bool,
-) -> dict[str, Any]:
-    now = [part for part in output.parts.values() if part.shard in shards]
-    ended = time.time()
-    stages = {"read": 0.0, "decode": 0.0, "infer": 0.0, "write": 0.0} | output.seconds(shards)
-    return {
-        "run_id": run_id,
-        "command": manifest.command_line(argv),
-        "succeeded": succeeded,
-        "started": _iso(started),
-        "ended": _iso(ended),
-        "counts": {
-            "matched": plan.matched,
-            "done_before": plan.unchanged + plan.changed,
-            "changed_since": plan.changed,
-            "rows_of_this_run": sum(part.rows for part in now),
-            "errors_of_this_run": sum(part.errors for part in now),
-            "parts": len(output.parts),
-            "rows": output.rows,
-            "errors": output.errors,
-            "passed_over": listing.passed_over.total(),
-        },
-        "error_types": dict(output.error_types().most_common()),
-        "passed_over": dict(listing.passed_over.most_common()),
-        "seconds": {
-            "start_up": round(ended - started - pipeline_seconds, 3),
-            "pipeline": round(pipeline_seconds, 3),
-            **{stage: round(seconds, 3) for stage, seconds in stages.items()},
-        },
-        "max_error_rate": options.max_error_rate,
-        "versions": _versions(),
-    }
-
-
-def _versions() -> dict[str, str]:
-    packages = ["apache-beam", "tensorflow", "pyarrow", "numpy"]
-    return {"python": platform.python_version()} | {
-        name: importlib.metadata.version(name) for name in packages
-    }
-
-
-def _iso(seconds: float) -> str:
-    return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).isoformat(
-        timespec="seconds"
-    )
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+def _passed_over(passed_over: collections.Counter[str]) -> str:
+    if not passed_over:
+        return ""
+    kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in passed_over.most_common(5))
+    more = "" if len(passed_over) <= 5 else ", …"
+    return f"; passed over {passed_over.total():,} other files ({kinds}{more})"
 
 
 def _say(text: str) -> None:

@@ -38,16 +38,17 @@ def parse(argv: list[str]) -> ImageOptions:
       UserError: a flag is missing, unknown or has an unusable value.
       SystemExit: after `--help`.
     """
-    if "--labels_file" not in argv:
-        try:
-            return _parse(flags.without_beam_labels(argv))
-        except UserError as error:
-            raise UserError(str(error).replace("--labels_file", "--labels")) from error
-    return _parse(argv)
+    renamed = flags.as_beam_has_them(argv)
+    try:
+        return _parse(renamed)
+    except UserError as error:
+        if "--labels_file" in argv:
+            raise
+        raise UserError(str(error).replace("--labels_file", "--labels")) from error
 
 
 def _parse(argv: list[str]) -> ImageOptions:
-    own_parser().parse_known_args(argv)
+    own_parser().parse_known_args([word for word in argv if word != flags.DRY_RUN])
     usage = io.StringIO()
     try:
         with contextlib.redirect_stderr(usage):
@@ -75,6 +76,9 @@ def own_parser() -> argparse.ArgumentParser:
         default="DirectRunner",
         metavar="NAME",
         help="Beam runner (default: %(default)s, on this machine)",
+    )
+    parser.add_argument(  # Beam's own, which means the same
+        "--dry_run", action="store_true", help="print what there is to do, and stop there"
     )
     ImageOptions._add_argparse_args(parser)
     return parser
@@ -121,6 +125,13 @@ def _add_input(group: Any) -> None:
         "--label_from_parent",
         action="store_true",
         help="add a label column with the name of the directory that the image is in",
+    )
+    group.add_argument(
+        "--version",
+        choices=["mtime", "sha256"],
+        default="mtime",
+        help="what tells that an image has changed: size and modification time (or etag), or its "
+        "bytes, which are read for it (default: %(default)s)",
     )
     group.add_argument(
         "--max_pixels",
@@ -196,6 +207,26 @@ def _add_output(group: Any) -> None:
         "--overwrite",
         action="store_true",
         help="delete an earlier output of this program in the directory first",
+    )
+    group.add_argument(
+        "--mode",
+        choices=["append", "sync"],
+        default="append",
+        help="append: compute the images that the output does not know; sync: also replace the "
+        "rows of changed images and remove those of images that are gone (default: %(default)s)",
+    )
+    group.add_argument(
+        "--retry_errors",
+        action="store_true",
+        help="try the images again that are error rows",
+    )
+    group.add_argument(
+        "--max_gone_rate",
+        type=_fraction,
+        default=0.5,
+        metavar="X",
+        help="share of the rows that sync may remove, 0 to 1; above it nothing is changed, as "
+        "perhaps an input is missing (default: %(default)s)",
     )
     group.add_argument(
         "--max_error_rate",

@@ -9,7 +9,7 @@ from types import TracebackType
 
 import tqdm
 
-from pipeline.manifest import Output
+from pipeline.output import Output
 
 _POLL_SECONDS = 0.5
 _LINE_SECONDS = 30.0

@@ -205,6 +205,7 @@ def _fingerprint(
         "label_from_parent": str(options.label_from_parent),
         "keep": ",".join(kept) or "none",
         "tfrecord_image_key": options.tfrecord_image_key,
+        "version": options.version,
         "tfrecord_id_key": options.tfrecord_id_key or "FILE#INDEX",
     }
     return tuple(sorted(entries.items()))

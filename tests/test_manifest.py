@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import manifest
-from pipeline.manifest import Output
+from pipeline.output import Output
 from transforms import parts, storage
 from transforms.batches import BatchPlace, FeatureBatch, ImageRow
 from transforms.errors import CorruptImageError, EmptyImageError, UserError, error_row

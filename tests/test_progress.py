@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from pipeline import manifest, progress
-from pipeline.manifest import Output
+from pipeline.output import Output
 from pipeline.progress import Progress
 from transforms import parts
 from transforms.batches import BatchPlace, FeatureBatch, ImageRow

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import apache_beam as beam
 from apache_beam.metrics import Metrics
@@ -23,23 +23,33 @@ class CommitParts(beam.PTransform):
     Args:
       output: directory of the parts, local or on a Beam filesystem.
       part_format: the columns.
+      before_commit: called on the worker just before a part appears (picklable); what it raises
+        fails the bundle.
     """
 
-    def __init__(self, output: str, part_format: PartFormat):
+    def __init__(
+        self,
+        output: str,
+        part_format: PartFormat,
+        before_commit: Callable[[], None] | None = None,
+    ):
         super().__init__()
-        self._output = output
-        self._format = part_format
+        self._commit = _CommitFn(output, part_format, before_commit or _nothing)
 
     def expand(self, batches: beam.PCollection[FeatureBatch]) -> beam.PCollection[Part]:
         """`FeatureBatch`es to `Part`s."""
-        commit = _CommitFn(self._output, self._format)
-        return batches | "Commit" >> beam.ParDo(commit).with_output_types(Part)
+        return batches | "Commit" >> beam.ParDo(self._commit).with_output_types(Part)
+
+
+def _nothing() -> None:
+    pass
 
 
 class _CommitFn(beam.DoFn):
-    def __init__(self, output: str, part_format: PartFormat):
+    def __init__(self, output: str, part_format: PartFormat, before_commit: Callable[[], None]):
         self._output = output
         self._format = part_format
+        self._before_commit = before_commit
         self._writer: PartWriter | None = None
         self._rows = Metrics.counter(METRICS_NAMESPACE, "rows")
         self._errors = Metrics.counter(METRICS_NAMESPACE, "error_rows")
@@ -50,7 +60,7 @@ class _CommitFn(beam.DoFn):
 
     def process(self, batch: FeatureBatch) -> Iterator[Part]:
         if self._writer is None:
-            self._writer = PartWriter(self._output, self._format, batch.place)
+            self._writer = PartWriter(self._output, self._format, batch.place, self._before_commit)
         self._writer.append(batch)
         if self._writer.complete:
             part = self._writer.commit()

@@ -20,6 +20,9 @@ from apache_beam.io.filesystems import FileSystems
 from transforms import storage
 from transforms.errors import UserError
 
+# How the problem of a directory begins whose files are not to be seen.
+UNLISTED = "the directory cannot be listed"
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class FoundFile:
@@ -167,7 +170,7 @@ def _walk(directory: str) -> Iterator[FoundFile]:
 
 
 def _unlisted(path: str, error: OSError) -> FoundFile:
-    problem = f"the directory cannot be listed: {error.strerror}"
+    problem = f"{UNLISTED}: {error.strerror}"
     return FoundFile(_shown(path), problem=problem, path=path)
 
 

@@ -17,7 +17,7 @@ from typing import Literal
 
 from transforms import storage
 from transforms.errors import UserError
-from transforms.files import FoundFile, expand
+from transforms.files import UNLISTED, FoundFile, expand
 from transforms.refs import ImageRef
 from transforms.tf_examples import example_ids
 from transforms.tfrecords import scan
@@ -122,7 +122,7 @@ def _wanted(pattern: str, input_format: InputFormat) -> tuple[dict[str, FoundFil
 
 
 def _is_unlisted_directory(file: FoundFile) -> bool:
-    return file.problem is not None and file.problem.startswith("the directory cannot be listed")
+    return file.problem is not None and file.problem.startswith(UNLISTED)
 
 
 def _is_container(file: FoundFile, input_format: InputFormat) -> bool:

@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 import time
+from collections.abc import Callable
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -89,10 +90,55 @@ def read_part(path: str) -> Part:
         ) from error
 
 
-class PartWriter:
-    """Gathers the batches of one shard, in order, and commits them as one part."""
+def open_parquet(local_path: str, schema: pa.Schema) -> pq.ParquetWriter:
+    """The writer for a part: zstd, checksums of pages, dictionaries for all but the vectors."""
+    return pq.ParquetWriter(
+        local_path,
+        schema,
+        compression="zstd",
+        use_dictionary=[f.name for f in schema if not pa.types.is_fixed_size_list(f.type)],
+        write_page_checksum=True,
+    )
 
-    def __init__(self, output: str, part_format: PartFormat, place: BatchPlace):
+
+def write_footer(parquet: pq.ParquetWriter, part: Part, program: str) -> None:
+    """Puts into the footer what `read_part` reads, and the name and version of the writer."""
+    footer = dataclasses.asdict(part) | {"program": program}
+    parquet.add_key_value_metadata({FOOTER_KEY: json.dumps(footer)})
+
+
+def write_errors(output: str, shard: str, table: pa.Table) -> str:
+    """Writes a shard's error rows under a name that follows from them, and returns that name.
+
+    Two workers on the same shard may see different errors (a timeout here, none there). So each
+    writes its own file and the part that is committed names the right one.
+    """
+    content = json.dumps(table.to_pylist())
+    digest = hashlib.sha256(content.encode()).hexdigest()[:8]
+    name = f"{shard}-{digest}.parquet"
+    path = storage.join(output, ERRORS_DIRECTORY, name)
+    storage.write_atomically(path, lambda local_path: pq.write_table(table, local_path))
+    return name
+
+
+class PartWriter:
+    """Gathers the batches of one shard, in order, and commits them as one part.
+
+    Args:
+      output: directory of the parts.
+      part_format: the columns.
+      place: of the shard's first batch.
+      before_commit: called just before the part appears; it may raise.
+    """
+
+    def __init__(
+        self,
+        output: str,
+        part_format: PartFormat,
+        place: BatchPlace,
+        before_commit: Callable[[], None] = lambda: None,
+    ):
+        self._before_commit = before_commit
         self._output = output
         self._format = part_format
         self._schema = part_format.schema()
@@ -163,9 +209,9 @@ class PartWriter:
             seconds={stage: round(seconds, 4) for stage, seconds in self._seconds.items()},
             fingerprint=dict(self._format.fingerprint),
         )
-        footer = dataclasses.asdict(part) | {"program": self._format.program}
-        parquet.add_key_value_metadata({FOOTER_KEY: json.dumps(footer)})
+        write_footer(parquet, part, self._format.program)
         parquet.close()
+        self._before_commit()
         self._pending.commit()
         return part
 
@@ -179,15 +225,7 @@ class PartWriter:
 
     def _open(self) -> pq.ParquetWriter:
         if self._parquet is None:
-            dictionaries = [
-                field.name for field in self._schema if field.name != self._format.vector_column
-            ]
-            self._parquet = pq.ParquetWriter(
-                self._pending.local_path,
-                self._schema,
-                compression="zstd",
-                use_dictionary=dictionaries,
-            )
+            self._parquet = open_parquet(self._pending.local_path, self._schema)
         return self._parquet
 
     def _write_row_group(self) -> None:
@@ -197,17 +235,6 @@ class PartWriter:
             self._tables = []
 
     def _commit_errors(self) -> str | None:
-        """Writes the error rows under a name that follows from them.
-
-        Two workers on the same shard may see different errors (a timeout here, none there). So
-        each writes its own file and the part that is committed names the right one.
-        """
         if not self._errors:
             return None
-        content = json.dumps([dataclasses.asdict(row) for row in self._errors])
-        digest = hashlib.sha256(content.encode()).hexdigest()[:8]
-        name = f"{self._shard}-{digest}.parquet"
-        path = storage.join(self._output, ERRORS_DIRECTORY, name)
-        table = error_table(self._errors)
-        storage.write_atomically(path, lambda local_path: pq.write_table(table, local_path))
-        return name
+        return write_errors(self._output, self._shard, error_table(self._errors))

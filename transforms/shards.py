@@ -26,6 +26,8 @@ from transforms.refs import ImageRef
 
 SHARDS_PER_PLAN_FILE = 256
 
+_GENERATION = b"generation"
+
 _REF_SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -42,14 +44,21 @@ _REF_SCHEMA = pa.schema(
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-    """An ordered list of image refs that is committed as one part, or not at all."""
+    """An ordered list of image refs that is committed as one part, or not at all.
+
+    Attributes:
+      refs: the images.
+      generation: "" for a shard that is added to an output. One that replaces rows has the
+        output's generation, so that its name differs from that of any part that it replaces.
+    """
 
     refs: tuple[ImageRef, ...]
+    generation: str = ""
 
     @property
     def name(self) -> str:
         """16 hexadecimal digits that follow from the refs' ids and versions."""
-        digest = hashlib.sha256()
+        digest = hashlib.sha256(self.generation.encode())
         for ref in self.refs:
             digest.update(f"{ref.id}\0{ref.version}\n".encode())
         return digest.hexdigest()[:16]
@@ -72,7 +81,9 @@ class ShardPointer:
     size: int
 
 
-def group_into_shards(refs: Iterable[ImageRef], rows_per_file: int) -> list[Shard]:
+def group_into_shards(
+    refs: Iterable[ImageRef], rows_per_file: int, generation: str = ""
+) -> list[Shard]:
     """Groups refs into shards of about `rows_per_file` images.
 
     >>> refs = [ImageRef(id=str(i), uri=str(i), version="") for i in range(10)]
@@ -86,11 +97,11 @@ def group_into_shards(refs: Iterable[ImageRef], rows_per_file: int) -> list[Shar
     buckets: list[list[ImageRef]] = [[] for _ in range(math.ceil(len(files) / rows_per_file))]
     for ref in files:
         buckets[_bucket(ref.id, len(buckets))].append(ref)
-    shards = [Shard(tuple(sorted(bucket, key=_by_id))) for bucket in buckets if bucket]
+    shards = [Shard(tuple(sorted(bucket, key=_by_id)), generation) for bucket in buckets if bucket]
     for uri in sorted(containers):
         records = sorted(containers[uri], key=_by_record)
         cuts = range(0, len(records), rows_per_file)
-        shards.extend(Shard(tuple(records[at : at + rows_per_file])) for at in cuts)
+        shards.extend(Shard(tuple(records[at : at + rows_per_file]), generation) for at in cuts)
     return shards
 
 
@@ -111,19 +122,51 @@ def write_plan(shards: Sequence[Shard], directory: str, prefix: str) -> list[Sha
 def read_shard(pointer: ShardPointer) -> Shard:
     """Reads a planned shard back."""
     with storage.arrow_input(pointer.plan) as file:
-        table = pq.ParquetFile(file).read_row_group(pointer.row_group)
+        return _read_row_group(pq.ParquetFile(file), pointer.row_group)
+
+
+def read_plan(path: str) -> list[Shard]:
+    """Reads all shards of a file that `write_plan` wrote."""
+    with storage.arrow_input(path) as file:
+        parquet = pq.ParquetFile(file)
+        return [_read_row_group(parquet, at) for at in range(parquet.num_row_groups)]
+
+
+def continue_plan(
+    refs: Iterable[ImageRef], earlier: Iterable[Shard], rows_per_file: int, generation: str = ""
+) -> list[Shard]:
+    """`group_into_shards`, keeping the shards of an earlier plan that are still wholly to do.
+
+    A worker that outlives its killed launcher for a moment may still commit one of them: as the
+    shard keeps its name, that is the same part and not a second one with the same images.
+    """
+    left = {ref.id: ref for ref in refs}
+    kept = []
+    for shard in earlier:
+        fits = shard.generation == generation and len(shard.refs) <= 2 * rows_per_file
+        if fits and all(left.get(ref.id) == ref for ref in shard.refs):
+            kept.append(shard)
+            for ref in shard.refs:
+                del left[ref.id]
+    return kept + group_into_shards(left.values(), rows_per_file, generation)
+
+
+def _read_row_group(parquet: pq.ParquetFile, row_group: int) -> Shard:
+    generation = (parquet.schema_arrow.metadata or {}).get(_GENERATION, b"").decode()
+    table = parquet.read_row_group(row_group)
     columns = [table.column(name).to_pylist() for name in _REF_SCHEMA.names]
-    return Shard(tuple(ImageRef(*row) for row in zip(*columns, strict=True)))
+    return Shard(tuple(ImageRef(*row) for row in zip(*columns, strict=True)), generation)
 
 
 def _write(shards: Sequence[Shard], local_path: str) -> None:
-    with pq.ParquetWriter(local_path, _REF_SCHEMA, compression="zstd") as writer:
+    schema = _REF_SCHEMA.with_metadata({_GENERATION: shards[0].generation})
+    with pq.ParquetWriter(local_path, schema, compression="zstd") as writer:
         for shard in shards:
             columns = [
                 pa.array([getattr(ref, field.name) for ref in shard.refs], field.type)
                 for field in _REF_SCHEMA
             ]
-            table = pa.table(columns, schema=_REF_SCHEMA)
+            table = pa.table(columns, schema=schema)
             writer.write_table(table, row_group_size=max(1, len(shard.refs)))
 
 

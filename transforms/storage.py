@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import glob
+import hashlib
 import os
 import re
 import shutil
@@ -19,6 +20,8 @@ from typing import BinaryIO
 import pyarrow as pa
 from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
+
+from transforms import faults
 
 TEMPORARY_PREFIX = "_tmp-"
 
@@ -80,16 +83,48 @@ def list_names(directory: str) -> list[str]:
 
 
 def delete(paths: list[str]) -> None:
-    """Deletes files (local directories with all that is in them); what is gone already is fine."""
+    """Deletes files, and directories with all that is in them; what is gone already is fine."""
     for path in paths:
         if not is_local(path):
-            if FileSystems.exists(path):
-                FileSystems.delete([path])
+            [below] = FileSystems.match([glob.escape(path.rstrip("/")) + "/**"])
+            found = [meta.path for meta in below.metadata_list]
+            found += [path] if FileSystems.exists(path) else []
+            if found:
+                FileSystems.delete(found)
         elif os.path.isdir(path) and not os.path.islink(path):
             shutil.rmtree(path, ignore_errors=True)
         else:
             with contextlib.suppress(FileNotFoundError):
                 os.remove(path)
+
+
+def move(moves: list[tuple[str, str]]) -> None:
+    """Renames files within one filesystem; those that were moved already are fine."""
+    for source, target in moves:
+        if not is_local(source):
+            if FileSystems.exists(source):
+                FileSystems.rename([source], [target])
+        else:
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(source, target)
+    for directory in sorted({os.path.dirname(target) for _, target in moves if is_local(target)}):
+        _sync_directory(directory)
+
+
+def checksum(path: str) -> str:
+    """What changes when a byte of the file does: SHA-256, or what its filesystem keeps.
+
+    Raises:
+      OSError: the file is not there or cannot be read.
+    """
+    if not is_local(path):
+        return str(FileSystems.checksum(path))
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while chunk := file.read(2**20):
+            digest.update(chunk)
+    return f"sha256:{digest.hexdigest()}"
 
 
 def remove_if_empty(directory: str) -> None:
@@ -136,17 +171,15 @@ class PendingFile:
     def commit(self) -> None:
         """Makes the file appear under its final name, replacing what was there."""
         if not is_local(self._path):
+            faults.reached("before_rename")
             self._upload()
             os.remove(self.local_path)
             return
         with open(self.local_path, "rb") as file:
             os.fsync(file.fileno())
+        faults.reached("before_rename")
         os.replace(self.local_path, self._path)
-        directory = os.open(os.path.dirname(self._path), os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        _sync_directory(os.path.dirname(self._path))
 
     def _upload(self) -> None:
         directory, name = self._path.rsplit("/", 1)
@@ -173,6 +206,15 @@ class PendingFile:
         """Removes what was written; nothing appears."""
         with contextlib.suppress(FileNotFoundError):
             os.remove(self.local_path)
+
+
+def _sync_directory(directory: str) -> None:
+    """Makes renames in a directory durable."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _temporary_name(name: str) -> str:

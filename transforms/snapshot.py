@@ -1,0 +1,132 @@
+"""The dataset as the last finished run left it: the parts that `_snapshot.json` lists.
+
+A run adds parts beside those that are there, and `--mode sync` replaces some. Who reads the
+directory while a run works may see part of a change; who goes by the snapshot, as `load_features`
+does, sees the state before the run or the one after it. Between runs both are the same.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import dataclasses
+import json
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.fs
+
+from transforms import storage
+
+SNAPSHOT_FILE = "_snapshot.json"
+
+_CHECKSUM_THREADS = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Snapshot:
+    """The files of one state of the dataset.
+
+    Attributes:
+      generation: counts the finished runs that changed something; 0 before the first.
+      checksums: by path below the directory, of parts and of the error files that they name.
+    """
+
+    generation: int = 0
+    checksums: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def parts(self) -> list[str]:
+        """Names of the parts, sorted."""
+        return sorted(name for name in self.checksums if "/" not in name)
+
+
+def read_snapshot(directory: str) -> Snapshot:
+    """The directory's snapshot; that of generation 0 if no run has finished yet.
+
+    Raises:
+      ValueError: `_snapshot.json` is damaged; the message names it.
+    """
+    path = storage.join(directory, SNAPSHOT_FILE)
+    try:
+        with storage.open_input(path) as file:
+            return Snapshot(**json.loads(file.read()))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    except OSError:
+        if storage.exists(path):
+            raise
+        return Snapshot()
+
+
+def write_snapshot(directory: str, generation: int, paths: Sequence[str]) -> Snapshot:
+    """Makes `paths`, below the directory, its state in one atomic step.
+
+    Files of the snapshot before that are older than it keep the checksum that was taken then.
+    """
+    before = read_snapshot(directory).checksums
+    written = storage.modified(storage.join(directory, SNAPSHOT_FILE))
+
+    def checksum(name: str) -> str:
+        path = storage.join(directory, name)
+        known = before.get(name)
+        return known if known and storage.modified(path) < written else storage.checksum(path)
+
+    names = sorted(paths)
+    with concurrent.futures.ThreadPoolExecutor(_CHECKSUM_THREADS) as pool:
+        checksums = dict(zip(names, pool.map(checksum, names), strict=True))
+    snapshot = Snapshot(generation, checksums)
+    text = json.dumps(dataclasses.asdict(snapshot), indent=1)
+    storage.write_text(storage.join(directory, SNAPSHOT_FILE), text + "\n")
+    return snapshot
+
+
+def open_features(directory: str) -> ds.Dataset:
+    """The dataset of the last finished run, to be scanned with filters and columns.
+
+    A later run may delete files of this state: a scan then fails, and never mixes two states.
+
+    Args:
+      directory: an output directory, local or `gs://`, `s3://`, `hdfs://`.
+
+    Raises:
+      FileNotFoundError: no run has finished in the directory yet.
+    """
+    return _dataset(directory, _finished_snapshot(directory))
+
+
+def load_features(directory: str, columns: Sequence[str] | None = None) -> pa.Table:
+    """All rows of the last finished run, whatever other runs do meanwhile.
+
+    Args:
+      directory: an output directory, local or `gs://`, `s3://`, `hdfs://`.
+      columns: which ones; None for all.
+
+    Raises:
+      FileNotFoundError: no run has finished in the directory yet, or a part is missing.
+    """
+    while True:
+        snapshot = _finished_snapshot(directory)
+        try:
+            return _dataset(directory, snapshot).to_table(columns and list(columns))
+        except FileNotFoundError:  # deleted by a run that has finished since
+            if read_snapshot(directory).generation == snapshot.generation:
+                raise
+
+
+def _finished_snapshot(directory: str) -> Snapshot:
+    snapshot = read_snapshot(directory)
+    if snapshot.generation == 0:
+        raise FileNotFoundError(f"{directory}: no run has finished here yet ({SNAPSHOT_FILE})")
+    return snapshot
+
+
+def _dataset(directory: str, snapshot: Snapshot) -> ds.Dataset:
+    if not snapshot.parts:
+        return ds.dataset(pa.table({}))
+    if storage.is_local(directory):
+        filesystem, root = pyarrow.fs.LocalFileSystem(), storage.absolute(directory)
+    else:
+        filesystem, root = pyarrow.fs.FileSystem.from_uri(directory)
+    paths = [storage.join(root, name) for name in snapshot.parts]
+    return ds.dataset(paths, filesystem=filesystem, format="parquet")
