@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import contextlib
+import dataclasses
 import functools
 import sys
 import time
@@ -24,6 +25,7 @@ from pipeline.plan import Plan, describe, make_plan
 from pipeline.progress import Progress
 from pipeline.settings import Settings
 from transforms import match, shards, snapshot, storage
+from transforms.content_versions import with_content_versions
 from transforms.errors import UserError
 from transforms.models import ModelSource
 
@@ -195,6 +197,9 @@ def _list_while_loading(options: ImageOptions) -> tuple[match.Listing, ModelSour
         listing = match.list_images(
             options.input, options.input_format, options.tfrecord_id_key, options.label_from_parent
         )
+        if options.version == "sha256":
+            refs = with_content_versions(listing.refs, options.max_file_bytes)
+            listing = dataclasses.replace(listing, refs=refs)
         return listing, loading.result()
     finally:
         pool.shutdown(wait=False)  # a mistake in the inputs is told at once

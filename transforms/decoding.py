@@ -23,7 +23,7 @@ from transforms.batches import BatchPlace, ImageBatch, ImageRow
 from transforms.errors import ErrorRow, ImageTooLargeError, Stage, UnusableInputError, error_row
 from transforms.images import ImageSpec, decode_image
 from transforms.pixel_buffer import PixelBuffer
-from transforms.refs import ImageRef
+from transforms.refs import ImageRef, content_version, is_content_version
 from transforms.shards import Shard, ShardPointer, read_shard
 from transforms.tf_examples import Example, ExampleParser, ExampleSpec
 from transforms.tfrecords import read_records
@@ -154,6 +154,8 @@ def _read_file(ref: ImageRef, spec: ImageSpec) -> _Stored:
         data = file.read(spec.max_file_bytes + 1)
         local = storage.is_local(ref.uri)
         version = storage.version(os.fstat(file.fileno())) if local else ref.version
+    if is_content_version(ref.version):
+        version = content_version(data)
     if len(data) > spec.max_file_bytes:
         raise ImageTooLargeError(f"more than --max_file_bytes {spec.max_file_bytes} bytes")
     return _Stored(data, version)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+
+_CONTENT = "sha256-"
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -13,7 +16,8 @@ class ImageRef:
       id: the image's name in the output, unique within it. For a file its URI; for a record
         `<uri>#<record index>` or the value of the Example's id feature.
       uri: the file that holds the image: an absolute path or `scheme://…`.
-      version: changes when the image may have changed: file size in bytes and modification time.
+      version: changes when the image may have changed: file size in bytes and modification time,
+        or a digest of its bytes where that was asked for.
       size: bytes of the file or the record; None where it could not be seen.
       record_index: position of the record in its container file, from 0; None for a plain file.
       offset: byte offset of the record in its (decompressed) container; None for a plain file.
@@ -38,3 +42,17 @@ class ImageRef:
     def is_record(self) -> bool:
         """True for a record of a container file, False for a file of its own."""
         return self.record_index is not None
+
+
+def content_version(data: bytes) -> str:
+    """The version of an image with these encoded bytes.
+
+    >>> content_version(b"")
+    'sha256-e3b0c44298fc1c149afbf4c8996fb924'
+    """
+    return _CONTENT + hashlib.sha256(data).hexdigest()[:32]
+
+
+def is_content_version(version: str) -> bool:
+    """Whether a version follows from the bytes."""
+    return version.startswith(_CONTENT)

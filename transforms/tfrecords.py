@@ -20,10 +20,12 @@ import google_crc32c
 
 from transforms import storage
 from transforms.errors import ImageTooLargeError, RecordError
-from transforms.refs import ImageRef
+from transforms.refs import ImageRef, content_version, is_content_version
 
 _LENGTH = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
+_CHANGED = "the file has changed since it was listed; run again"
+
 _HEADER_BYTES = _LENGTH.size + _CRC.size
 
 
@@ -89,11 +91,14 @@ def read_records(
         return
     with file:
         for ref in refs:
-            if now and ref.version and now != ref.version:  # other records may lie there now
-                yield RecordError("the file has changed since it was listed; run again")
+            by_content = is_content_version(ref.version)
+            if now and ref.version and now != ref.version and not by_content:
+                yield RecordError(_CHANGED)  # other records may lie there now
                 continue
             try:
-                yield _read_record(file, ref, max_bytes)
+                data = _read_record(file, ref, max_bytes)
+                same = not by_content or content_version(data) == ref.version
+                yield data if same else RecordError(_CHANGED)
             except (EOFError, zlib.error, gzip.BadGzipFile) as error:
                 yield RecordError(f"{_where(ref)} is in a damaged part of the gzip stream: {error}")
             except (OSError, RecordError, ImageTooLargeError) as error:
