@@ -9,21 +9,36 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shlex
 import sys
 import threading
 from collections.abc import Iterator
 
-from apache_beam.options.pipeline_options import PipelineOptions
+from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
 from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners.portability.fn_api_runner import fn_runner
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
+from apache_beam.transforms.environments import SubprocessSDKEnvironment
+
+# Not imported: it is the main module of the worker processes.
+_LOCAL_WORKER = "runners.local_worker"
 
 
 def create(options: PipelineOptions) -> fn_runner.FnApiRunner:
     """The in-process portable runner; its workers see `options`."""
     encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
     provision = beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded)
-    return fn_runner.FnApiRunner(provision_info=fn_runner.ExtendedProvisionInfo(provision))
+    environment = None
+    direct_options = options.view_as(DirectOptions)
+    if direct_options.direct_running_mode == "multi_processing":
+        # With this mode Beam would start its own worker module instead.
+        direct_options.direct_running_mode = "in_memory"
+        command = f"exec {shlex.quote(sys.executable)} -m {_LOCAL_WORKER}"
+        environment = SubprocessSDKEnvironment.from_command_string(command)
+    return fn_runner.FnApiRunner(
+        default_environment=environment,
+        provision_info=fn_runner.ExtendedProvisionInfo(provision),
+    )
 
 
 @contextlib.contextmanager

@@ -1,0 +1,35 @@
+"""A worker process of `--direct_running_mode multi_processing`: Beam's, ended with its launcher.
+
+Beam's own worker goes on for a while after its launcher was killed, and prints a traceback for each
+of its threads at Ctrl-C, which the terminal sends to it as well.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+
+_POLL_SECONDS = 0.2
+
+
+def main() -> None:
+    """Runs Beam's worker until it is done or its launcher is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher takes it, and ends the workers
+    launcher = os.getppid()
+    threading.Thread(target=_end_with, args=(launcher,), name="launcher", daemon=True).start()
+    from apache_beam.runners.worker import sdk_worker_main
+
+    sdk_worker_main.main(sys.argv)
+
+
+def _end_with(launcher: int) -> None:
+    while os.getppid() == launcher:
+        time.sleep(_POLL_SECONDS)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()
