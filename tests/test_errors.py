@@ -96,7 +96,8 @@ def test_error_rows_are_written_and_read_back(tmp_path: pathlib.Path) -> None:
     pq.write_table(error_table(rows), tmp_path / "errors.parquet")
     table = pq.read_table(tmp_path / "errors.parquet")
     assert table.schema.equals(ERROR_SCHEMA)
-    assert table.schema.names == ["id", "uri", "version", "stage", "error_type", "message"]
+    names = ["id", "uri", "version", "stage", "error_type", "message", "transient"]
+    assert table.schema.names == names
     assert table.to_pylist() == [
         {
             "id": "cats/1.png",

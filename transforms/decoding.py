@@ -24,6 +24,7 @@ from transforms.errors import ErrorRow, ImageTooLargeError, Stage, UnusableInput
 from transforms.images import ImageSpec, decode_image
 from transforms.pixel_buffer import PixelBuffer
 from transforms.refs import ImageRef, content_version, is_content_version
+from transforms.retries import retrying
 from transforms.shards import Shard, ShardPointer, read_shard
 from transforms.tf_examples import Example, ExampleParser, ExampleSpec
 from transforms.tfrecords import read_records
@@ -123,7 +124,7 @@ def decode_shard(
             if refs[0].is_record:
                 encoded = records.read(refs)
             else:
-                encoded = [functools.partial(_read_file, ref, spec) for ref in refs]
+                encoded = [functools.partial(_read_file_retrying, ref, spec) for ref in refs]
             seconds = time.perf_counter() - started
             pending.append(_PendingBatch(place, refs, encoded, spec, pool, seconds))
             if len(pending) > READ_AHEAD_BATCHES:
@@ -147,6 +148,10 @@ class _Stored:
 
 # Gives what is stored of an image, or raises what is wrong with it.
 _Encoded = Callable[[], _Stored]
+
+
+def _read_file_retrying(ref: ImageRef, spec: ImageSpec) -> _Stored:
+    return retrying(functools.partial(_read_file, ref, spec))
 
 
 def _read_file(ref: ImageRef, spec: ImageSpec) -> _Stored:

@@ -13,6 +13,7 @@ from typing import Literal
 import pyarrow as pa
 
 from transforms.refs import ImageRef
+from transforms.retries import is_transient
 
 Stage = Literal["read", "decode", "infer"]
 
@@ -24,6 +25,7 @@ ERROR_SCHEMA = pa.schema(
         pa.field("stage", pa.string(), nullable=False),
         pa.field("error_type", pa.string(), nullable=False),
         pa.field("message", pa.string(), nullable=False),
+        pa.field("transient", pa.bool_(), nullable=False),
     ]
 )
 
@@ -74,7 +76,11 @@ class InferenceError(ImageError):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ErrorRow:
-    """One image that did not become a row: which, where in the pipeline, and why."""
+    """One image that did not become a row: which, where in the pipeline, and why.
+
+    `transient` says that reading failed, after some attempts, in a way that may pass: a timeout, a
+    lost connection, a busy server.
+    """
 
     id: str
     uri: str
@@ -82,6 +88,7 @@ class ErrorRow:
     stage: Stage
     error_type: str
     message: str
+    transient: bool = False
 
 
 def error_row(ref: ImageRef, stage: Stage, error: BaseException) -> ErrorRow:
@@ -91,7 +98,9 @@ def error_row(ref: ImageRef, stage: Stage, error: BaseException) -> ErrorRow:
     >>> error_row(ref, "decode", CorruptImageError("truncated\\nJPEG")).message
     'truncated JPEG'
     """
-    return ErrorRow(ref.id, ref.uri, ref.version, stage, type(error).__name__, one_line(error))
+    transient = stage == "read" and is_transient(error)
+    name, message = type(error).__name__, one_line(error)
+    return ErrorRow(ref.id, ref.uri, ref.version, stage, name, message, transient)
 
 
 def one_line(error: BaseException) -> str:

@@ -19,6 +19,7 @@ from transforms import storage
 from transforms.errors import UserError
 from transforms.files import UNLISTED, FoundFile, expand
 from transforms.refs import ImageRef
+from transforms.retries import retrying
 from transforms.tf_examples import example_ids
 from transforms.tfrecords import scan
 
@@ -149,12 +150,14 @@ def _file_ref(file: FoundFile, label_from_parent: bool) -> ImageRef:
 def _record_refs(file: FoundFile, id_key: str | None, label_from_parent: bool) -> list[ImageRef]:
     label = _label(file.uri, label_from_parent)
     refs: list[ImageRef] = []
-    try:
+
+    def records() -> list[tuple[int, int | None, str | None]]:
         if id_key:
-            records = example_ids(file.uri, id_key)
-        else:
-            records = ((offset, length, "") for offset, length in scan(file.uri))
-        for index, (offset, length, value) in enumerate(records):
+            return list(example_ids(file.uri, id_key))
+        return [(offset, length, "") for offset, length in scan(file.uri)]
+
+    try:
+        for index, (offset, length, value) in enumerate(retrying(records)):
             problem = None
             if value is None:
                 problem = f"record {index} has no single UTF-8 or int64 id in feature {id_key!r}"

@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from transforms import storage
 from transforms.refs import ImageRef
+from transforms.retries import retrying
 
 SHARDS_PER_PLAN_FILE = 256
 
@@ -121,8 +122,12 @@ def write_plan(shards: Sequence[Shard], directory: str, prefix: str) -> list[Sha
 
 def read_shard(pointer: ShardPointer) -> Shard:
     """Reads a planned shard back."""
-    with storage.arrow_input(pointer.plan) as file:
-        return _read_row_group(pq.ParquetFile(file), pointer.row_group)
+
+    def read() -> Shard:
+        with storage.arrow_input(pointer.plan) as file:
+            return _read_row_group(pq.ParquetFile(file), pointer.row_group)
+
+    return retrying(read)
 
 
 def read_plan(path: str) -> list[Shard]:

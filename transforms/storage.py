@@ -22,6 +22,7 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from transforms import faults
+from transforms.retries import retrying
 
 TEMPORARY_PREFIX = "_tmp-"
 
@@ -172,7 +173,7 @@ class PendingFile:
         """Makes the file appear under its final name, replacing what was there."""
         if not is_local(self._path):
             faults.reached("before_rename")
-            self._upload()
+            retrying(self._upload)
             os.remove(self.local_path)
             return
         with open(self.local_path, "rb") as file:

@@ -13,6 +13,7 @@ import pyarrow as pa
 from transforms.engines.tensorflow_import import import_tensorflow
 from transforms.errors import RecordError, UserError, one_line
 from transforms.refs import ImageRef
+from transforms.retries import is_transient
 from transforms.tfrecords import read_records, scan
 
 _EXAMPLES_LOOKED_AT = 10
@@ -96,6 +97,8 @@ def example_ids(path: str, id_key: str) -> Iterator[tuple[int, int | None, str |
     records = read_records(path, refs, max_bytes=2**31)
     for (offset, length), record in zip(places, records, strict=True):
         value: str | None = ""
+        if isinstance(record, Exception) and is_transient(record):
+            raise record  # without its id it would be another image
         if isinstance(record, bytes):
             example = new_example()
             with contextlib.suppress(DecodeError):

@@ -8,6 +8,7 @@ to find the next record; that is one error row that says at which byte.
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import io
 import os
@@ -18,7 +19,7 @@ from typing import BinaryIO, cast
 
 import google_crc32c
 
-from transforms import storage
+from transforms import retries, storage
 from transforms.errors import ImageTooLargeError, RecordError
 from transforms.refs import ImageRef, content_version, is_content_version
 
@@ -70,7 +71,9 @@ def scan(path: str) -> Iterator[tuple[int, int | None]]:
                     complete = len(file.read(1)) == 1
                 else:
                     complete = end <= size
-            except (EOFError, OSError, zlib.error):
+            except (EOFError, OSError, zlib.error) as error:
+                if retries.is_transient(error):
+                    raise
                 yield offset, None
                 return
             yield offset, length if complete else None
@@ -83,26 +86,61 @@ def read_records(
     path: str, refs: Iterable[ImageRef], max_bytes: int
 ) -> Iterator[bytes | Exception]:
     """Reads one file's records, in order of offset: the data of each, or what is wrong with it."""
-    try:
-        file = open_records(path)
-        now = storage.version(os.stat(path)) if storage.is_local(path) else ""
-    except OSError as error:
-        yield from (error for _ in refs)
-        return
-    with file:
+    now = ""
+    if storage.is_local(path):
+        with contextlib.suppress(OSError):  # reading says what is wrong
+            now = storage.version(os.stat(path))
+    with contextlib.closing(_RecordFile(path)) as file:
         for ref in refs:
             by_content = is_content_version(ref.version)
             if now and ref.version and now != ref.version and not by_content:
                 yield RecordError(_CHANGED)  # other records may lie there now
                 continue
             try:
-                data = _read_record(file, ref, max_bytes)
+                data = file.read(ref, max_bytes)
                 same = not by_content or content_version(data) == ref.version
                 yield data if same else RecordError(_CHANGED)
             except (EOFError, zlib.error, gzip.BadGzipFile) as error:
                 yield RecordError(f"{_where(ref)} is in a damaged part of the gzip stream: {error}")
-            except (OSError, RecordError, ImageTooLargeError) as error:
+            except Exception as error:  # noqa: BLE001 - a filesystem may raise anything
                 yield error
+
+
+class _RecordFile:
+    """An open TFRecord file that is opened anew after a transient error.
+
+    When the attempts for one record are spent, the others get one each: the server is away.
+    """
+
+    def __init__(self, path: str):
+        self._path = path
+        self._file: BinaryIO | None = None
+        self._attempts = retries.ATTEMPTS
+
+    def read(self, ref: ImageRef, max_bytes: int) -> bytes:
+        """The data of one record."""
+        try:
+            return retries.retrying(lambda: self._attempt(ref, max_bytes), self._attempts)
+        except Exception as error:
+            if retries.is_transient(error):
+                self._attempts = 1
+            raise
+
+    def close(self) -> None:
+        """Closes the file, if it is open."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    def _attempt(self, ref: ImageRef, max_bytes: int) -> bytes:
+        if self._file is None:
+            self._file = open_records(self._path)
+        try:
+            return _read_record(self._file, ref, max_bytes)
+        except Exception as error:
+            if retries.is_transient(error):
+                self.close()
+            raise
 
 
 def _read_record(file: BinaryIO, ref: ImageRef, max_bytes: int) -> bytes:
