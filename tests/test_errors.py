@@ -106,6 +106,7 @@ def test_error_rows_are_written_and_read_back(tmp_path: pathlib.Path) -> None:
             "stage": stage,
             "error_type": kind,
             "message": message,
+            "transient": False,
         }
         for stage, kind, message in [
             ("read", "FileNotFoundError", "No such file or directory"),
