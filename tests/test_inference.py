@@ -20,7 +20,7 @@ from apache_beam.testing.util import assert_that, equal_to
 
 import runners.direct
 from tests.conftest import TINY_SIZE, TINY_WIDTH, save_tiny_model, write_random_images
-from transforms import loading, models, shards
+from transforms import engines, loading, models, shards
 from transforms.batches import BatchPlace, FeatureBatch, ImageBatch, ImageRow
 from transforms.decoding import DecodeShards, decode_shard
 from transforms.engines import tensorflow as tensorflow_engine
@@ -225,7 +225,7 @@ def test_freezing_changes_no_number(tiny_model: pathlib.Path) -> None:
 
 
 def test_an_engine_takes_batches_of_any_length_and_of_several_sizes() -> None:
-    engine = tensorflow_engine.load(ModelSource())
+    engine = engines.load(ModelSource())
     images = np.random.default_rng(0).random((3, 64, 96, 3), np.float32)
     together = engine(images)
     assert together.shape == (3, 1280)
@@ -420,7 +420,7 @@ def test_a_batch_without_images_does_not_reach_the_model(tmp_path: pathlib.Path)
 def test_an_answer_that_is_no_vector_an_image_is_refused(tmp_path: pathlib.Path) -> None:
     source = save_model(tmp_path / "m", lambda module, images: images)
     with pytest.raises(UserError, match=r"a feature map \[B, 16, 16, 3\], not vectors \[B, N\]"):
-        tensorflow_engine.load(source)(random_images(2))
+        engines.load(source)(random_images(2))
 
 
 # Loading

@@ -7,7 +7,6 @@ import dataclasses
 import json
 import pathlib
 import shlex
-import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline import manifest
-from pipeline.output import Output
+from pipeline.output import Output, open_output
 from transforms import parts, storage
 from transforms.batches import BatchPlace, FeatureBatch, ImageRow
 from transforms.errors import CorruptImageError, EmptyImageError, UserError, error_row
@@ -58,7 +57,16 @@ def commit(
 
 
 def opened(directory: pathlib.Path) -> Output:
-    return manifest.open_output(str(directory)).refresh()
+    return open_output(str(directory)).refresh()
+
+
+def committed_ids(output: Output) -> dict[str, str]:
+    """Version by id, of all rows and error rows."""
+    return {
+        row["id"]: row["version"]
+        for part in output.ids()
+        for row in [*part.rows.to_pylist(), *part.errors.to_pylist()]
+    }
 
 
 def names_in(directory: pathlib.Path) -> list[str]:
@@ -68,7 +76,7 @@ def names_in(directory: pathlib.Path) -> list[str]:
 def mistake(directory: pathlib.Path, fingerprint: dict[str, str] = SETTINGS) -> str:
     """What is told of a directory that cannot be continued with these settings: one line."""
     with pytest.raises(UserError) as info:
-        manifest.check_parts(manifest.open_output(str(directory)), fingerprint)
+        manifest.check_parts(open_output(str(directory)), fingerprint)
     message = str(info.value)
     assert message.startswith(f"--output {directory}")
     assert len(message.splitlines()) == 1
@@ -115,7 +123,7 @@ def test_what_a_killed_run_leaves_is_no_stranger(tmp_path: pathlib.Path) -> None
     (tmp_path / "_tmp-0123-part-1.parquet").write_bytes(b"PAR1")
     (tmp_path / "_plan").mkdir()
     (tmp_path / "_run.json").touch()
-    output = manifest.open_output(str(tmp_path))
+    output = open_output(str(tmp_path))
     manifest.check_parts(output, SETTINGS)
     assert list(output.parts) == [f"part-{A}.parquet"]
 
@@ -125,7 +133,7 @@ def test_what_a_killed_run_leaves_is_no_stranger(tmp_path: pathlib.Path) -> None
 
 def test_the_same_settings_continue(tmp_path: pathlib.Path) -> None:
     commit(tmp_path, A, 3)
-    output = manifest.open_output(str(tmp_path))
+    output = open_output(str(tmp_path))
     manifest.check_parts(output, SETTINGS)
     assert output.rows == 3
 
@@ -198,10 +206,10 @@ def test_a_missing_file_of_error_rows_is_a_mistake_that_names_it(tmp_path: pathl
     part = commit(tmp_path, A, 3, [EmptyImageError("x")])
     assert part.errors_file is not None
     (tmp_path / "_errors" / part.errors_file).unlink()
-    output = manifest.open_output(str(tmp_path))
+    output = open_output(str(tmp_path))
     with pytest.raises(UserError, match=part.errors_file):
         manifest.check_parts(output, SETTINGS)
-        output.committed_ids()
+        committed_ids(output)
 
 
 # What is committed
@@ -212,7 +220,7 @@ def test_rows_and_error_rows_are_committed_with_their_versions(tmp_path: pathlib
     commit(tmp_path, B, 1)
     commit(tmp_path, "c" * 16, 0, [CorruptImageError("z")])
     output = opened(tmp_path)
-    assert output.committed_ids() == {
+    assert committed_ids(output) == {
         f"{A}/0": "v0",
         f"{A}/1": "v1",
         f"{A}/2": "v2",
@@ -238,7 +246,7 @@ def test_error_rows_without_a_part_and_temporaries_do_not_count(tmp_path: pathli
     (tmp_path / "_tmp-0123-part-1.parquet").write_bytes(b"PAR1")
     (tmp_path / "_errors" / "_tmp-0123-x.parquet").write_bytes(b"PAR1")
     output = opened(tmp_path)
-    assert list(output.committed_ids()) == [f"{A}/0", f"{A}/1", f"{A}/2"]
+    assert list(committed_ids(output)) == [f"{A}/0", f"{A}/1", f"{A}/2"]
     assert (output.rows, output.errors) == (2, 1)
     assert output.error_types() == {"CorruptImageError": 1}
     assert path.exists()
@@ -268,10 +276,9 @@ def test_refreshing_adds_the_parts_that_came_since(tmp_path: pathlib.Path) -> No
 RUN = "0123456789ab"
 
 
-def finish(output: Output, report: dict, succeeded: bool, started: float | None = None) -> None:
-    """Ends a run that began after all that is there was written, if nothing else is said."""
-    started = time.time() + 60 if started is None else started
-    manifest.finish(output, {"run_id": RUN} | report, succeeded, started)
+def finish(output: Output, report: dict, succeeded: bool) -> None:
+    manifest.clear_temporaries(output)
+    manifest.finish(output, {"run_id": RUN} | report, succeeded)
 
 
 def test_finishing_removes_what_is_temporary_and_says_so_last(tmp_path: pathlib.Path) -> None:
@@ -289,6 +296,7 @@ def test_finishing_removes_what_is_temporary_and_says_so_last(tmp_path: pathlib.
         "_errors",
         f"_errors/{part.errors_file}",
         "_run.json",
+        "_snapshot.json",
         f"part-{A}.parquet",
     ]
     assert not path.exists()
@@ -299,35 +307,24 @@ def test_finishing_removes_what_is_temporary_and_says_so_last(tmp_path: pathlib.
 def test_a_failed_run_has_its_report_and_no_success(tmp_path: pathlib.Path) -> None:
     commit(tmp_path, A, 2)
     finish(opened(tmp_path), {"succeeded": True}, succeeded=True)
-    manifest.start(opened(tmp_path), RUN)
+    manifest.start(opened(tmp_path), {"run_id": RUN})
     assert not (tmp_path / "_SUCCESS").exists()
     finish(opened(tmp_path), {"succeeded": False}, succeeded=False)
     assert json.loads((tmp_path / "_run.json").read_text())["succeeded"] is False
-    assert names_in(tmp_path) == ["_run.json", f"part-{A}.parquet"]
+    assert names_in(tmp_path) == ["_run.json", "_snapshot.json", f"part-{A}.parquet"]
 
 
 def test_starting_in_a_new_directory_makes_it(tmp_path: pathlib.Path) -> None:
-    manifest.start(opened(tmp_path / "new" / "er"), RUN)
-    assert names_in(tmp_path / "new" / "er") == ["_plan", f"_plan/{RUN}-started"]
-
-
-def test_what_is_younger_than_the_run_may_be_of_another_and_stays(tmp_path: pathlib.Path) -> None:
-    commit(tmp_path, A, 2)
-    manifest.start(opened(tmp_path), RUN)
-    others = ["_plan/another-00000.parquet", "_tmp-0123-part-1.parquet.tmp"]
-    for name in others:
-        (tmp_path / name).touch()
-    finish(opened(tmp_path), {}, succeeded=True, started=time.time() - 3600)
-    assert set(others) < set(names_in(tmp_path))
-    assert f"_plan/{RUN}-started" not in names_in(tmp_path)
+    manifest.start(opened(tmp_path / "new" / "er"), {"run_id": RUN})
+    assert names_in(tmp_path / "new" / "er") == ["_plan", f"_plan/{RUN}.json"]
 
 
 def test_an_id_that_is_there_twice_is_seen(tmp_path: pathlib.Path) -> None:
     commit(tmp_path, A, 2, [CorruptImageError("y")])
-    manifest.check_ids_unique(opened(tmp_path))
+    manifest.check_ids_unique([opened(tmp_path)])
     (tmp_path / f"part-{B}.parquet").write_bytes((tmp_path / f"part-{A}.parquet").read_bytes())
-    with pytest.raises(manifest.DuplicateIdsError, match="6 rows and error rows, but 3 different"):
-        manifest.check_ids_unique(opened(tmp_path))
+    with pytest.raises(manifest.DuplicateIdsError, match=f"part-{B}.*{A}/0.*is in another part"):
+        manifest.check_ids_unique([opened(tmp_path)])
 
 
 def test_the_command_is_kept_without_its_secrets() -> None:
@@ -353,7 +350,7 @@ def test_overwriting_deletes_the_earlier_output(tmp_path: pathlib.Path) -> None:
     damage_by_truncation(tmp_path / f"part-{A}.parquet")
     finish(Output(str(tmp_path)), {}, succeeded=True)
     (tmp_path / "_tmp-0123-part-1.parquet").write_bytes(b"PAR1")
-    output = manifest.open_output(str(tmp_path))
+    output = open_output(str(tmp_path))
     manifest.overwrite(output)
     manifest.check_parts(output, SETTINGS)
     assert (names_in(tmp_path), output.parts) == ([], {})
@@ -367,7 +364,7 @@ def test_overwriting_never_deletes_the_parts_of_another_program(tmp_path: pathli
     pq.write_table(pa.table({"precious": [1]}), tmp_path / SPARK_PART)
     (tmp_path / "_SUCCESS").touch()
     with pytest.raises(UserError, match="not of this program"):
-        manifest.overwrite(manifest.open_output(str(tmp_path)))
+        manifest.overwrite(open_output(str(tmp_path)))
     assert (tmp_path / SPARK_PART).exists()
 
 
@@ -399,9 +396,9 @@ def test_an_overwriting_that_was_interrupted_leaves_a_directory_that_can_be_cont
         with contextlib.suppress(KeyboardInterrupt):
             manifest.overwrite(opened(tmp_path))
 
-    output = manifest.open_output(str(tmp_path))
+    output = open_output(str(tmp_path))
     manifest.check_parts(output, SETTINGS)
-    assert len(output.committed_ids()) == output.rows + output.errors
+    assert len(committed_ids(output)) == output.rows + output.errors
     assert deletions == 0 or not (tmp_path / "_SUCCESS").exists()
 
 

@@ -24,6 +24,7 @@ DEFAULTS: dict[str, object] = {
     "tfrecord_id_key": None,
     "keep": None,
     "label_from_parent": False,
+    "version": "mtime",
     "max_pixels": 178_956_970,
     "max_file_bytes": 256 * 2**20,
     "model": "efficientnet-lite0",
@@ -43,6 +44,9 @@ DEFAULTS: dict[str, object] = {
     "activation": None,
     "rows_per_file": 4096,
     "overwrite": False,
+    "mode": "append",
+    "retry_errors": False,
+    "max_gone_rate": 0.5,
     "max_error_rate": 0.5,
     "verbose": False,
 }
@@ -76,7 +80,7 @@ def test_every_option_has_its_documented_default() -> None:
     assert {name: getattr(parsed, name) for name in DEFAULTS} == DEFAULTS
     assert (parsed.input, parsed.output) == (["photos"], "out")
     own = {action.dest for action in own_actions()}
-    assert own == {"help", "runner", "input", "output", *DEFAULTS}
+    assert own == {"help", "runner", "dry_run", "input", "output", *DEFAULTS}
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,8 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from pipeline import manifest, progress
-from pipeline.output import Output
+from pipeline import progress
+from pipeline.output import Output, open_output
 from pipeline.progress import Progress
 from transforms import parts
 from transforms.batches import BatchPlace, FeatureBatch, ImageRow
@@ -127,7 +127,7 @@ def test_a_short_job_writes_nothing_to_a_log(
 
 def test_parts_of_earlier_runs_do_not_count(tmp_path: pathlib.Path, often: None) -> None:
     commit(tmp_path, A, 7, 3)
-    output = manifest.open_output(str(tmp_path)).refresh()
+    output = open_output(str(tmp_path)).refresh()
     with log() as screen, Progress(output, 5):
         screen.wait_for(r"0 of 5 images.*0 errors, no part yet")
         commit(tmp_path, B, 4, 1)

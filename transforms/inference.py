@@ -11,24 +11,33 @@ import apache_beam as beam
 import numpy as np
 from apache_beam.ml.inference.base import ModelHandler, PredictionResult, RunInference
 
-from transforms import builtin, models, staging
+from transforms import builtin, engines, models, staging
 from transforms.batches import FeatureBatch, ImageBatch
-from transforms.engines import tensorflow as tensorflow_engine
 from transforms.errors import InferenceError, error_row, one_line
 
 Engine = Callable[[np.ndarray], np.ndarray]
 
 
 class InferFeatures(beam.PTransform):
-    """`ImageBatch`es to `FeatureBatch`es, each in its order."""
+    """`ImageBatch`es to `FeatureBatch`es, each in its order.
 
-    def __init__(self, source: models.ModelSource):
+    Args:
+      source: the model.
+      engine, precision: what runs it; see `transforms.engines`.
+    """
+
+    def __init__(
+        self,
+        source: models.ModelSource,
+        engine: engines.EngineName = "tensorflow",
+        precision: engines.Precision = "float32",
+    ):
         super().__init__()
-        self._source = source
+        self._handler = SavedModelHandler(source, engine=engine, precision=precision)
 
     def expand(self, batches: beam.PCollection[ImageBatch]) -> beam.PCollection[FeatureBatch]:
         """`ImageBatch`es to `FeatureBatch`es."""
-        handler = SavedModelHandler(self._source).with_no_batching()
+        handler = self._handler.with_no_batching()
         return batches | RunInference(handler).with_output_types(FeatureBatch)
 
 
@@ -56,6 +65,7 @@ class SavedModelHandler(ModelHandler[Images, Answer, Engine]):
     Args:
       model: which model: a handle as for `--model`, or a `ModelSource` with all that can be said.
       max_batch_size: images in a batch that Beam makes, at most.
+      engine, precision: what runs it; see `transforms.engines`.
       kwargs: as for Beam's `ModelHandler`.
 
     >>> handler = SavedModelHandler("efficientnet-lite0")
@@ -67,10 +77,14 @@ class SavedModelHandler(ModelHandler[Images, Answer, Engine]):
         self,
         model: str | models.ModelSource = builtin.NAME,
         max_batch_size: int = 32,
+        engine: engines.EngineName = "tensorflow",
+        precision: engines.Precision = "float32",
         **kwargs: Any,
     ):
         super().__init__(max_batch_size=max_batch_size, **kwargs)
         self._source = models.ModelSource(model) if isinstance(model, str) else model
+        self._engine = engine
+        self._precision = precision
 
     def load_model(self) -> Engine:
         """The engine with the frozen graph; the model is staged first if it is not here.
@@ -81,7 +95,7 @@ class SavedModelHandler(ModelHandler[Images, Answer, Engine]):
         source = self._source
         if not source.is_builtin and source.path is None:
             source = dataclasses.replace(source, path=staging.stage(source.name))
-        return tensorflow_engine.load(source)
+        return engines.load(source, self._engine, self._precision)
 
     def batch_elements_kwargs(self) -> Mapping[str, Any]:
         """How Beam batches arrays."""

@@ -13,7 +13,9 @@ _lock = threading.Lock()
 
 
 def import_tensorflow() -> None:
-    """Imports TensorFlow; what its libraries print meanwhile is shown only if that fails.
+    """Imports TensorFlow, each operation on one thread, unless somebody has imported it before.
+
+    What its libraries print meanwhile is shown only if the import fails.
 
     They write to file descriptor 2 before they read `TF_CPP_MIN_LOG_LEVEL`, in every process.
     """
@@ -22,7 +24,13 @@ def import_tensorflow() -> None:
             return
         quiet = os.environ.get("TF_CPP_MIN_LOG_LEVEL", "0") != "0"
         with _native_stderr_held_back() if quiet else contextlib.nullcontext():
-            import tensorflow  # noqa: F401 - for its side effect: it is loaded
+            import tensorflow
+
+        if not tensorflow.config.threading.get_intra_op_parallelism_threads():
+            # A batch runs in slices instead, and images decode in as many threads as there are
+            # cores. TF_NUM_INTRAOP_THREADS has the last word.
+            wanted = int(os.environ.get("TF_NUM_INTRAOP_THREADS", 1))
+            tensorflow.config.threading.set_intra_op_parallelism_threads(wanted)
 
 
 @contextlib.contextmanager

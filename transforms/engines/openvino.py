@@ -1,0 +1,235 @@
+"""OpenVINO: the frozen graph of any SavedModel, in float32 or bfloat16, on the CPU.
+
+What was converted lies in the cache, keyed by the model's bytes: the next process reads it there
+and imports no TensorFlow.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import numpy as np
+
+from transforms import builtin, loading, models
+from transforms.engines.slices import cores, in_slices
+from transforms.errors import UserError, one_line
+from transforms.images import UINT8_SCALE
+
+# Measured on two cores with EfficientNet-Lite0: 4 are best, 16 cost 8 %.
+SLICE_IMAGES = 4
+
+# Raise it whenever what is converted or described changes.
+_CACHE_VERSION = 1
+
+_HINTS = {"float32": "f32", "bfloat16": "bf16"}
+
+
+class OpenVinoEngine:
+    """From image batches to feature arrays.
+
+    Args:
+      source: the model.
+      precision: "float32" or "bfloat16".
+    """
+
+    def __init__(self, source: models.ModelSource, precision: str):
+        self._source = source
+        self._precision = precision
+        self._cache = os.path.join(
+            os.path.expanduser(builtin.default_cache_dir()), "openvino", _key(source)
+        )
+        self._model = _described(self._cache) or self._load_and_describe()
+        if self._model.kind != "pixels":
+            raise UserError(
+                f"--engine openvino: {source.name} decodes the images itself; give --engine "
+                "tensorflow"
+            )
+        self._functions: dict[tuple, Callable[[np.ndarray], np.ndarray]] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def model(self) -> loading.LoadedModel:
+        """What the engine runs, and what is fixed about its input; not to be called."""
+        return self._model
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        """float32 [B, N] for images [B, H, W, 3], float32 in [0, 1] or uint8.
+
+        Raises:
+          UserError: the model cannot be converted.
+          Exception: whatever the model raises on these images.
+        """
+        fixed = self._model.batch_size
+        function = self._function(images.shape[1:], images.dtype)
+        if not fixed:
+            return in_slices(function, images, SLICE_IMAGES)
+        missing = -len(images) % fixed
+        padded = np.concatenate([images, np.repeat(images[-1:], missing, axis=0)])
+        return in_slices(function, padded, fixed)[: len(images)]
+
+    def _function(
+        self, shape: tuple[int, ...], dtype: np.dtype
+    ) -> Callable[[np.ndarray], np.ndarray]:
+        key = *shape, dtype.char
+        with self._lock:
+            if key not in self._functions:
+                self._functions[key] = self._compile(shape, dtype)
+            return self._functions[key]
+
+    def _compile(self, shape: tuple[int, ...], dtype: np.dtype) -> Callable:
+        import openvino
+
+        path = os.path.join(self._cache, "x".join(map(str, shape)), "model.xml")
+        if not os.path.exists(path):
+            self._convert(shape, os.path.dirname(path))
+        core = openvino.Core()
+        if self._precision == "bfloat16" and "BF16" not in core.get_property(
+            "CPU", "OPTIMIZATION_CAPABILITIES"
+        ):
+            raise UserError("--precision bfloat16: this CPU has no bfloat16 instructions")
+        model = core.read_model(path)
+        compiled = core.compile_model(
+            _taking_uint8(model) if dtype == np.uint8 else model,
+            "CPU",
+            {
+                "INFERENCE_PRECISION_HINT": _HINTS[self._precision],
+                "NUM_STREAMS": str(cores()),
+                "INFERENCE_NUM_THREADS": str(cores()),
+            },
+        )
+        local = threading.local()
+
+        def run(images: np.ndarray) -> np.ndarray:
+            if not hasattr(local, "request"):
+                local.request = compiled.create_infer_request()
+            local.request.infer({0: np.ascontiguousarray(images)}, share_inputs=True)
+            answer = local.request.get_output_tensor(0).data
+            if answer.ndim != 2 or len(answer) != len(images):
+                raise ValueError(
+                    f"the model answers {list(answer.shape)} to {list(images.shape)}, not [B, N]"
+                )
+            return np.array(answer, np.float32)
+
+        return run
+
+    def _convert(self, shape: tuple[int, ...], target: str) -> None:
+        """Freezes the model for images of one shape and converts it into `target`."""
+        import openvino
+
+        from transforms.engines import tensorflow as tensorflow_engine
+
+        loaded = self._load()
+        batch = (loaded.batch_size, *shape)
+        frozen = tensorflow_engine.freeze(loaded.call, np.dtype(np.float32), batch)
+        if frozen is None:
+            raise UserError(
+                f"--engine openvino: {self._source.name} cannot be frozen; give --engine tensorflow"
+            )
+        try:
+            converted = openvino.convert_model(frozen.graph.as_graph_def())
+            outputs = converted.outputs
+        except Exception as error:  # it has errors of its own for each operation
+            raise UserError(
+                f"--engine openvino: {self._source.name} cannot be converted: {one_line(error)}; "
+                "give --engine tensorflow"
+            ) from error
+        if len(outputs) != 1:
+            raise UserError(
+                f"--engine openvino: {self._source.name} has {len(outputs)} outputs when "
+                "converted; give --engine tensorflow"
+            )
+        _appear(
+            target,
+            lambda directory: openvino.save_model(
+                converted, os.path.join(directory, "model.xml"), compress_to_fp16=False
+            ),
+        )
+
+    def _load(self) -> loading.LoadedModel:
+        from transforms.engines.tensorflow_import import import_tensorflow
+
+        import_tensorflow()
+        return loading.load(self._source)
+
+    def _load_and_describe(self) -> loading.LoadedModel:
+        loaded = self._load()
+        fields = {f.name: getattr(loaded, f.name) for f in dataclasses.fields(loaded)}
+        text = json.dumps({k: v for k, v in fields.items() if k not in ("call", "owner")})
+
+        def write(directory: str) -> None:
+            with open(os.path.join(directory, "model.json"), "w", encoding="utf-8") as file:
+                file.write(text)
+
+        _appear(self._cache, write)
+        return loaded
+
+
+def load(source: models.ModelSource, precision: str = "float32") -> OpenVinoEngine:
+    """The engine for a model.
+
+    Raises:
+      UserError: the model cannot be loaded or is none that takes pixels, or OpenVINO does not know
+        the precision.
+    """
+    if precision not in _HINTS:
+        raise UserError(f"--precision {precision}: --engine openvino knows float32 and bfloat16")
+    os.environ.setdefault("OPENVINO_TELEMETRY_OPT_OUT", "1")
+    return OpenVinoEngine(source, precision)
+
+
+def _taking_uint8(model: Any) -> Any:
+    """The model with uint8 input, converted as `tf.image.convert_image_dtype` does it."""
+    import openvino
+    from openvino import opset8, preprocess
+
+    steps = preprocess.PrePostProcessor(model)
+    steps.input().tensor().set_element_type(openvino.Type.u8)
+    steps.input().preprocess().convert_element_type(openvino.Type.f32).custom(
+        lambda pixels: opset8.multiply(pixels, opset8.constant(UINT8_SCALE)).output(0)
+    )
+    return steps.build()
+
+
+def _key(source: models.ModelSource) -> str:
+    """What decides a converted model: the model's bytes, how it is called, and who converts."""
+    import openvino
+
+    what = dataclasses.replace(source, name="", path=None)
+    text = f"{_CACHE_VERSION} {openvino.__version__} {models.fingerprint(source)} {what}"
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _described(cache: str) -> loading.LoadedModel | None:
+    """What an earlier process wrote down of the model; None if there is nothing usable."""
+    try:
+        with open(os.path.join(cache, "model.json"), encoding="utf-8") as file:
+            return loading.LoadedModel(call=_not_here, owner=None, **json.load(file))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _not_here(images: Any) -> NoReturn:
+    raise RuntimeError("this model was read from the cache of OpenVINO; TensorFlow is not loaded")
+
+
+def _appear(target: str, write: Callable[[str], Any]) -> None:
+    """Makes a directory with what `write` writes appear in one step; another's is as good."""
+    parent = os.path.dirname(target)
+    os.makedirs(parent, exist_ok=True)
+    temporary = tempfile.mkdtemp(prefix=".tmp-", dir=parent)
+    try:
+        write(temporary)
+        os.rename(temporary, target)
+    except OSError:
+        if not os.path.isdir(target):
+            raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

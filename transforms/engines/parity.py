@@ -1,0 +1,119 @@
+"""The parity probe: whether an engine gives the numbers of the model as it was published.
+
+A fixed set of images runs through the engine and through TensorFlow in float32, before a job
+starts. The images have the spectrum of photos, which fall off as 1/frequency (Field, 1987,
+doi:10.1364/JOSAA.4.002379): noise of equal strength at all frequencies is a much harder case than
+any photo.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from transforms.engines import Engine, EngineName, Precision, is_installed, load
+from transforms.errors import UserError
+from transforms.models import ModelSource
+
+PROBE_IMAGES = 8
+
+# float32: largest difference of a value, relative to the norm of its vector. The others: cosine.
+FLOAT32_TOLERANCE = 1e-4
+MIN_COSINE = 0.999
+
+
+@dataclasses.dataclass(frozen=True)
+class Parity:
+    """How far an engine's vectors are from TensorFlow's in float32.
+
+    Attributes:
+      largest_difference: of any value, absolute.
+      relative_difference: the largest of any value, relative to the norm of its vector.
+      smallest_cosine: between an image's two vectors.
+    """
+
+    largest_difference: float
+    relative_difference: float
+    smallest_cosine: float
+
+    def __str__(self) -> str:
+        return (
+            f"largest difference {self.largest_difference:.2g}, relative to the vector's norm "
+            f"{self.relative_difference:.2g}, smallest cosine {self.smallest_cosine:.6f}"
+        )
+
+    def is_within(self, precision: Precision) -> bool:
+        """Whether that is within the tolerance of the precision."""
+        if precision == "float32":
+            return self.relative_difference <= FLOAT32_TOLERANCE
+        return self.smallest_cosine >= MIN_COSINE
+
+
+def probe_images(height: int, width: int, count: int = PROBE_IMAGES) -> np.ndarray:
+    """The fixed set: float32 [count, height, width, 3] in [0, 1]."""
+    random = np.random.default_rng(20260101)
+    frequency = np.hypot(np.fft.fftfreq(height)[:, np.newaxis], np.fft.rfftfreq(width))
+    amplitude = 1 / np.maximum(frequency, 1 / max(height, width))
+    white = random.standard_normal((count, 3, height, width))
+    images = np.fft.irfft2(np.fft.rfft2(white) * amplitude, (height, width))
+    images = images.transpose(0, 2, 3, 1)
+    low, high = images.min((1, 2, 3), keepdims=True), images.max((1, 2, 3), keepdims=True)
+    return ((images - low) / (high - low)).astype(np.float32)
+
+
+def measure(engine: Engine, reference: Engine, images: np.ndarray) -> Parity:
+    """Compares the answers of two engines to the same images."""
+    got = engine(images).astype(np.float64)
+    expected = reference(images).astype(np.float64)
+    difference = np.abs(got - expected).max(axis=1)
+    norm = np.linalg.norm(expected, axis=1)
+    tiny = np.finfo(np.float32).tiny
+    lengths = np.maximum(np.linalg.norm(got, axis=1) * norm, tiny)
+    cosine = np.where(difference == 0, 1.0, (got * expected).sum(axis=1) / lengths)
+    return Parity(
+        float(difference.max()),
+        float((difference / np.maximum(norm, tiny)).max()),
+        float(cosine.min()),
+    )
+
+
+def check(
+    source: ModelSource, name: EngineName, precision: Precision, height: int, width: int
+) -> Parity | None:
+    """Probes an engine before a job starts; None for the reference itself.
+
+    Raises:
+      UserError: the engine is beyond the tolerance; the message has the figures.
+    """
+    if (name, precision) == ("tensorflow", "float32"):
+        return None
+    images = probe_images(height, width)
+    parity = measure(load(source, name, precision), load(source), images)
+    if not parity.is_within(precision):
+        wanted = f"at least {MIN_COSINE}"
+        if precision == "float32":
+            wanted = f"a relative difference of at most {FLOAT32_TOLERANCE:g}"
+        raise UserError(
+            f"--engine {name} --precision {precision}: too far from TensorFlow in float32 on "
+            f"{source.name}: {parity}; {wanted} is accepted. Give --engine tensorflow"
+        )
+    return parity
+
+
+def choose(source: ModelSource, height: int, width: int) -> tuple[EngineName, Parity | None]:
+    """What `--engine auto` means for a model, in float32.
+
+    A GPU if TensorFlow sees one; else OpenVINO where it is installed and gives the same numbers;
+    else TensorFlow.
+    """
+    from transforms.engines import tensorflow
+
+    reference = load(source)
+    usable = is_installed("openvino") and reference.model.kind == "pixels"
+    if usable and not tensorflow.has_gpu():
+        try:
+            return "openvino", check(source, "openvino", "float32", height, width)
+        except UserError:
+            pass
+    return "tensorflow", None
