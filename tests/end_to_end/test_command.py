@@ -33,7 +33,7 @@ def test_five_lines_at_the_end_and_a_report(images, tiny_model, tmp_path):
     lines = done.out.splitlines()
     assert [line.split()[0] for line in lines] == ["images", "errors", "rate", "time", "output"]
     assert str(out) in lines[-1]
-    assert len(done.err.splitlines()) == 2, f"only what was asked for: {done.err}"
+    assert len(done.err.splitlines()) == 3, f"only what was asked for: {done.err}"
     report = json.loads((out / "_run.json").read_text())
     assert report["counts"]["matched"] == report["counts"]["rows"] == 50
     assert report["succeeded"] and (out / "_SUCCESS").exists()
