@@ -39,7 +39,7 @@ def test_five_lines_at_the_end_and_a_report(images, tiny_model, tmp_path):
     assert report["succeeded"] and (out / "_SUCCESS").exists()
     assert report["fingerprint"]["image_size"] == "16x16"
     assert sorted(os.listdir(out)) == sorted(
-        ["_SUCCESS", "_run.json", *(p.name for p in out.glob("part-*.parquet"))]
+        ["_SUCCESS", "_run.json", "_snapshot.json", *(p.name for p in out.glob("part-*.parquet"))]
     )
 
 
