@@ -24,7 +24,7 @@ from tests.test_output import (
     opened,
     orphan,
 )
-from transforms import parts, storage
+from transforms import parts, snapshot, storage
 from transforms.errors import CorruptImageError, EmptyImageError, UserError
 
 
@@ -36,16 +36,6 @@ def mistake(directory: pathlib.Path, fingerprint: dict[str, str] = SETTINGS) -> 
     assert message.startswith(f"--output {directory}")
     assert len(message.splitlines()) == 1
     return message
-
-
-def test_what_a_killed_run_leaves_is_no_stranger(tmp_path: pathlib.Path) -> None:
-    commit(tmp_path, A, 1, [EmptyImageError("x")])
-    (tmp_path / "_tmp-0123-part-1.parquet").write_bytes(b"PAR1")
-    (tmp_path / "_plan").mkdir()
-    (tmp_path / "_run.json").touch()
-    output = open_output(str(tmp_path))
-    manifest.check_parts(output, SETTINGS)
-    assert list(output.parts) == [f"part-{A}.parquet"]
 
 
 # One output, one fingerprint
@@ -164,6 +154,20 @@ def test_a_failed_run_has_its_report_and_no_success(tmp_path: pathlib.Path) -> N
     assert names_in(tmp_path) == ["_run.json", "_snapshot.json", f"part-{A}.parquet"]
 
 
+def test_finishing_lists_the_parts_that_readers_go_by(tmp_path: pathlib.Path) -> None:
+    part = commit(tmp_path, A, 2, [CorruptImageError("y")])
+    finish(opened(tmp_path), {}, succeeded=True)
+    first = snapshot.read_snapshot(str(tmp_path))
+    assert sorted(first.checksums) == [f"_errors/{part.errors_file}", f"part-{A}.parquet"]
+    finish(opened(tmp_path), {}, succeeded=True)
+    assert snapshot.read_snapshot(str(tmp_path)) == first  # nothing changed
+    commit(tmp_path, B, 2)
+    finish(opened(tmp_path), {}, succeeded=False)
+    second = snapshot.read_snapshot(str(tmp_path))
+    assert second.parts == [f"part-{A}.parquet", f"part-{B}.parquet"]
+    assert second.generation > first.generation
+
+
 def test_starting_in_a_new_directory_makes_it(tmp_path: pathlib.Path) -> None:
     manifest.start(opened(tmp_path / "new" / "er"), {"run_id": RUN})
     assert names_in(tmp_path / "new" / "er") == ["_plan", f"_plan/{RUN}.json"]
@@ -175,6 +179,17 @@ def test_an_id_that_is_there_twice_is_seen(tmp_path: pathlib.Path) -> None:
     (tmp_path / f"part-{B}.parquet").write_bytes((tmp_path / f"part-{A}.parquet").read_bytes())
     with pytest.raises(manifest.DuplicateIdsError, match=f"part-{B}.*{A}/0.*is in another part"):
         manifest.check_ids_unique([opened(tmp_path)])
+
+
+def test_an_id_in_what_is_about_to_be_published_is_seen_too(tmp_path: pathlib.Path) -> None:
+    commit(tmp_path, A, 2)
+    commit(tmp_path / "_staging", B, 1, [CorruptImageError("y")])
+    staging = Output(str(tmp_path / "_staging")).refresh()
+    manifest.check_ids_unique([opened(tmp_path), staging])
+    commit(tmp_path / "_copies", A, 1)
+    copies = Output(str(tmp_path / "_copies")).refresh()
+    with pytest.raises(manifest.DuplicateIdsError, match=f"_copies/part-{A}.*{A}/0"):
+        manifest.check_ids_unique([opened(tmp_path), staging, copies])
 
 
 def test_the_command_is_kept_without_its_secrets() -> None:
@@ -204,6 +219,15 @@ def test_overwriting_deletes_the_earlier_output(tmp_path: pathlib.Path) -> None:
     manifest.overwrite(output)
     manifest.check_parts(output, SETTINGS)
     assert (names_in(tmp_path), output.parts) == ([], {})
+
+
+def test_overwriting_keeps_the_lease_of_the_run_that_does_it(tmp_path: pathlib.Path) -> None:
+    commit(tmp_path, A, 2)
+    commit(tmp_path / "_staging", B, 2)
+    for name in ("_lease.json", "_snapshot.json", "_publish.json"):
+        (tmp_path / name).touch()
+    manifest.overwrite(opened(tmp_path))
+    assert names_in(tmp_path) == ["_lease.json"]
 
 
 def test_overwriting_never_deletes_the_parts_of_another_program(tmp_path: pathlib.Path) -> None:
