@@ -65,6 +65,7 @@ def _compact(output: Output, rows_per_file: int) -> str:
     output.refresh()
     if output.rows + output.errors != images:
         raise RuntimeError(f"{output.directory} held {images} images before and not after")
+    manifest.update_part_count(output)
     return f"{report.count(before, 'part')} -> {report.count(len(output.parts), 'part')}"
 
 

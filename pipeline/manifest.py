@@ -61,16 +61,25 @@ def check_parts(output: Output, fingerprint: dict[str, str]) -> None:
             "file to compute its images again, or give --overwrite to start anew"
         ) from error
     for part in output.parts.values():
-        differing = [
-            f"{name} was {part.fingerprint.get(name)}, is {fingerprint.get(name)}"
-            for name in sorted(part.fingerprint.keys() | fingerprint.keys())
-            if part.fingerprint.get(name) != fingerprint.get(name)
-        ]
+        differing = differences(part.fingerprint, fingerprint)
         if differing:
             raise UserError(
                 f"--output {output.directory}: made with other settings: {'; '.join(differing)}. "
                 "Give another --output, or --overwrite to start anew"
             )
+
+
+def differences(was: dict[str, str], now: dict[str, str]) -> list[str]:
+    """The settings in which two fingerprints differ, with old and new value.
+
+    >>> differences({"engine": "tensorflow", "task": "x"}, {"engine": "openvino", "task": "x"})
+    ['engine was tensorflow, is openvino']
+    """
+    return [
+        f"{name} was {was.get(name)}, is {now.get(name)}"
+        for name in sorted(was.keys() | now.keys())
+        if was.get(name) != now.get(name)
+    ]
 
 
 def clear_temporaries(output: Output) -> None:
@@ -97,6 +106,35 @@ def start(output: Output, run: dict[str, Any]) -> None:
     """Says which run is at work, and takes back what says that the output is finished."""
     storage.delete([output.path(SUCCESS_FILE), output.path(RUN_FILE)])
     storage.write_text(output.path(PLAN_DIRECTORY, f"{run['run_id']}.json"), _json(run))
+
+
+def read_report(output: Output) -> dict[str, Any] | None:
+    """`_run.json` of the last finished run; None if there is none.
+
+    Raises:
+      ValueError: it is damaged; the message names it.
+    """
+    return _read_json(output.path(RUN_FILE))
+
+
+def update_part_count(output: Output) -> None:
+    """Puts into `_run.json` how many parts there are after they were gathered."""
+    report = read_report(output)
+    if report is not None:
+        report["counts"]["parts"] = len(output.parts)
+        storage.write_text(output.path(RUN_FILE), _json(report))
+
+
+def read_started(output: Output) -> dict[str, Any] | None:
+    """What `start` wrote for a run that is at work or was interrupted; None if there is none.
+
+    Raises:
+      ValueError: it is damaged; the message names it.
+    """
+    directory = output.path(PLAN_DIRECTORY)
+    names = [name for name in storage.list_names(directory) if name.endswith(".json")]
+    paths = sorted((storage.join(directory, name) for name in names), key=storage.modified)
+    return _read_json(paths[-1]) if paths else None
 
 
 def check_ids_unique(outputs: Sequence[Output]) -> None:
@@ -157,6 +195,19 @@ def without_secrets(argv: Sequence[str]) -> list[str]:
 def command_line(argv: Sequence[str]) -> str:
     """The command as it could be typed again, without the values of secret options."""
     return shlex.join(["python", "-m", "pipeline.run", *without_secrets(argv)])
+
+
+def _read_json(path: str) -> dict[str, Any] | None:
+    if not storage.exists(path):
+        return None
+    try:
+        with storage.open_input(path) as file:
+            content = json.loads(file.read())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is damaged: not an object")
+    return content
 
 
 def _json(content: dict[str, Any]) -> str:

@@ -181,7 +181,7 @@ def _add_model(group: Any) -> None:
     )
     group.add_argument(
         "--top_k",
-        type=_natural,
+        type=natural,
         metavar="K",
         help="classification: add a top_k column with the K best classes; 0 for none "
         "(default: 5 if the class names are known, else 0)",
@@ -266,7 +266,8 @@ def _positive(text: str) -> int:
     return int(text)
 
 
-def _natural(text: str) -> int:
+def natural(text: str) -> int:
+    """A whole number from 0, for argparse."""
     if not text.isascii() or not text.isdigit():
         raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0")
     return int(text)

@@ -88,6 +88,7 @@ def build(
             "gone": plan.gone,
             "retried": plan.retried,
             "unchanged": plan.unchanged,
+            "kept": plan.kept,
             "done_before": plan.matched - len(plan.todo),
             "rows_of_this_run": sum(part.rows for part in now),
             "errors_of_this_run": sum(part.errors for part in now),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import subprocess
@@ -11,7 +12,7 @@ from collections.abc import Callable
 import pandas as pd
 import pytest
 
-from pipeline import compact
+from pipeline import compact, verify
 from tests.conftest import ROOT, Finished, write_random_images
 from transforms.snapshot import load_features
 
@@ -44,6 +45,8 @@ def test_the_same_rows_lie_in_fewer_parts(output: pathlib.Path, capfd) -> None:
     left = len(list(output.glob("part-*")))
     assert f"{parts} parts -> {left} parts" in capfd.readouterr().out
     assert 3 <= left <= 4 < parts
+    assert json.loads((output / "_run.json").read_text())["counts"]["parts"] == left
+    assert verify.main([str(output), "--sample", "61"]) == 0
     assert rows(pd.read_parquet(output)) == rows(load_features(str(output)).to_pandas()) == before
     for path in (output / "_errors").iterdir():
         assert pd.read_parquet(path).to_dict("records") == errors

@@ -64,8 +64,12 @@ def probe_images(height: int, width: int, count: int = PROBE_IMAGES) -> np.ndarr
 
 def measure(engine: Engine, reference: Engine, images: np.ndarray) -> Parity:
     """Compares the answers of two engines to the same images."""
-    got = engine(images).astype(np.float64)
-    expected = reference(images).astype(np.float64)
+    return compare(engine(images), reference(images))
+
+
+def compare(vectors: np.ndarray, reference: np.ndarray) -> Parity:
+    """How far vectors [B, N] are from those that they should be."""
+    got, expected = vectors.astype(np.float64), reference.astype(np.float64)
     difference = np.abs(got - expected).max(axis=1)
     norm = np.linalg.norm(expected, axis=1)
     tiny = np.finfo(np.float32).tiny
