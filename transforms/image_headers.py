@@ -6,6 +6,7 @@ Read before anything is allocated for an image, so that a small file cannot ask 
 from __future__ import annotations
 
 import dataclasses
+import re
 import struct
 from typing import Literal
 
@@ -33,16 +34,38 @@ _OTHER_FORMATS = (
 _BGR_MASKS = (0xFF0000, 0xFF00, 0xFF)
 _HEIF_BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIF"}
 
+# Each scan of a JPEG costs as much as the image has blocks, however few its bytes: 1,000 empty ones
+# keep a core busy for many seconds. Encoders write about ten.
+MAX_SCANS = 100
+_SOS, _EOI = 0xDA, 0xD9
+# Neither a stuffed byte, a fill byte nor a marker that stands alone among the data.
+_SEGMENT = re.compile(rb"\xff([^\x00\x01\xff\xd0-\xd7])")
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ImageHeader:
-    """What an encoded image says of itself before it is decoded. Width and height in pixels."""
+    """What an encoded image says of itself before it is decoded.
+
+    Attributes:
+      format: how it is encoded.
+      width, height: in pixels.
+      animated: whether a WebP says that it is an animation.
+      alpha: whether a WebP has an alpha channel.
+      frames: how many are unpacked to get the first.
+      end: bytes of a GIF up to the end of its first frame, if nothing else needs to be unpacked.
+      start_of_frame, components: of a JPEG, the marker that says how it is coded, and how many
+        colour components it has.
+    """
 
     format: Literal["JPEG", "PNG", "GIF", "BMP", "WebP"]
     width: int
     height: int
     animated: bool = False
     alpha: bool = False
+    frames: int = 1
+    end: int | None = None
+    start_of_frame: int = 0
+    components: int = 0
 
 
 def read_header(data: bytes) -> ImageHeader:
@@ -84,20 +107,47 @@ def _jpeg_header(data: bytes) -> ImageHeader:
             continue
         (length,) = struct.unpack_from(">H", data, at)
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width = struct.unpack_from(">HH", data, at + 3)
-            return ImageHeader("JPEG", width, height)
+            height, width, components = struct.unpack_from(">HHB", data, at + 3)
+            progressive = marker & 3 == 2
+            _check_scans(data, at + length, 0 if progressive else components)
+            return ImageHeader("JPEG", width, height, start_of_frame=marker, components=components)
         if marker in (0xD9, 0xDA):
             raise CorruptImageError("no frame header before the JPEG's data")
         at += length
 
 
+def _check_scans(data: bytes, at: int, single: int) -> None:
+    """Refuses a JPEG of many scans, which are found from `at` on as libjpeg does (jdmarker.c).
+
+    If the first is of `single` components, no other is read.
+    """
+    scans = 0
+    while segment := _SEGMENT.search(data, at):
+        at = segment.end()
+        marker = data[at - 1]
+        if marker == _EOI:
+            return
+        if marker == _SOS:
+            if scans == 0 and data[at + 2 : at + 3] == bytes([single]):
+                return
+            scans += 1
+            if scans > MAX_SCANS:
+                raise UnsupportedImageError(
+                    f"a JPEG of more than {MAX_SCANS} scans; encode it anew"
+                )
+        at += int.from_bytes(data[at : at + 2], "big")
+
+
 def _gif_header(data: bytes) -> ImageHeader:
     """The logical screen, enlarged to hold all frames (GIF89a, sections 18 and 20).
 
-    TensorFlow allocates for the largest frame, even where only the first is wanted.
+    TensorFlow unpacks all frames and allocates for the largest, even where only the first is
+    wanted. Where the first is the largest, the others change nothing and need not be unpacked.
     """
     width, height, flags = struct.unpack_from("<HHB", data, 6)
     at = 13 + _gif_colours(flags)
+    frames: list[tuple[int, int]] = []
+    end = None
     try:
         while data[at] in (0x21, 0x2C):  # an extension or a frame, then sub-blocks
             if data[at] == 0x21:
@@ -105,13 +155,18 @@ def _gif_header(data: bytes) -> ImageHeader:
             else:
                 left, top, columns, rows, flags = struct.unpack_from("<HHHHB", data, at + 1)
                 width, height = max(width, left + columns), max(height, top + rows)
+                frames.append((columns, rows))
                 at += 11 + _gif_colours(flags)
             while data[at]:
                 at += data[at] + 1
             at += 1
+            if frames and end is None:
+                end = at
     except (IndexError, struct.error):
         pass  # cut off: decoding it says so
-    return ImageHeader("GIF", width, height)
+    if end and frames[0] == tuple(map(max, zip(*frames, strict=True))):
+        return ImageHeader("GIF", width, height, end=end)
+    return ImageHeader("GIF", width, height, frames=max(1, len(frames)))
 
 
 def _gif_colours(flags: int) -> int:
