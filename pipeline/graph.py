@@ -41,6 +41,6 @@ def build(
             settings.examples,
             part_path=functools.partial(parts.part_path, output),
         )
-        | "Infer" >> InferFeatures(settings.source)
+        | "Infer" >> InferFeatures(settings.source, settings.engine, settings.precision)
         | "Commit" >> CommitParts(output, settings.part_format, before_commit)
     )

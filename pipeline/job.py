@@ -24,7 +24,7 @@ from pipeline.output import LEASE_FILE, PLAN_DIRECTORY, STAGING_DIRECTORY, Outpu
 from pipeline.plan import Plan, describe, make_plan
 from pipeline.progress import Progress
 from pipeline.settings import Settings
-from transforms import match, shards, snapshot, storage
+from transforms import match, parts, shards, snapshot, storage
 from transforms.content_versions import with_content_versions
 from transforms.errors import UserError
 from transforms.models import ModelSource
@@ -52,7 +52,10 @@ def run(options: ImageOptions, argv: list[str]) -> int:
     lease.refuse_if_held(output)
     _say("listing the inputs and loading the model")
     listing, source = _list_while_loading(options)
-    resolved = settings.resolve(options, source, listing.containers)
+    resolved = settings.resolve(
+        options, source, listing.containers, _engine_before(options, output)
+    )
+    _say_engine(resolved)
     pipeline = _new_pipeline(options)
     if options.view_as(TestOptions).dry_run:
         seen = Output(output.directory) if options.overwrite else output
@@ -84,13 +87,15 @@ def _run(
     manifest.clear_temporaries(output)
     target = publish.staging(output).refresh() if plan.replaces else output
     pointers = _write_plan(options, plan, output, run_id)
+    for refs in (listing.refs, plan.todo):
+        refs.clear()  # they are written down, and there may be millions
     run = {
         "run_id": run_id,
         "command": manifest.command_line(argv),
         "arguments": manifest.without_secrets(argv),
         "started": report.iso(started),
         "matched": plan.matched,
-        "todo": len(plan.todo),
+        "todo": plan.computes,
         "shards": [pointer.name for pointer in pointers],
         "parts_in": STAGING_DIRECTORY if plan.replaces else "",
     }
@@ -98,7 +103,7 @@ def _run(
     pipeline_started = time.time()
     if pointers:
         may_commit = functools.partial(lease.check_held, output.path(LEASE_FILE), run_id)
-        with Progress(target, len(plan.todo)):
+        with Progress(target, plan.computes):
             graph.build(pipeline, pointers, resolved, target.directory, may_commit)
             _run_pipeline(pipeline)
     pipeline_seconds = time.time() - pipeline_started
@@ -110,12 +115,13 @@ def _run(
     if options.mode == "sync":
         _check_total(output, plan)
     errors_now = sum(part.errors for part in now)
-    error_rate = max(0, errors_now - plan.retried) / max(1, len(plan.todo) - plan.retried)
+    error_rate = max(0, errors_now - plan.retried) / max(1, plan.computes - plan.retried)
     succeeded = error_rate <= options.max_error_rate
     told = report.build(
         options, argv, run_id, plan, listing, output, now, started, pipeline_seconds, succeeded
     )
     told["fingerprint"] = dict(resolved.part_format.fingerprint)
+    told["parity"] = resolved.parity and dataclasses.asdict(resolved.parity)
     manifest.finish(output, told, succeeded)
     with contextlib.suppress(BrokenPipeError):  # all is committed, whoever reads this
         print("\n".join(report.summary(told, output)), flush=True)
@@ -169,7 +175,7 @@ def _write_plan(
     pointers = shards.write_plan(planned, output.path(PLAN_DIRECTORY), run_id)
     storage.delete(paths)
     if pointers:
-        _say(f"{len(plan.todo):,} images to do in {report.count(len(pointers), 'shard')}")
+        _say(f"{plan.computes:,} images to do in {report.count(len(pointers), 'shard')}")
     return pointers
 
 
@@ -203,6 +209,27 @@ def _list_while_loading(options: ImageOptions) -> tuple[match.Listing, ModelSour
         return listing, loading.result()
     finally:
         pool.shutdown(wait=False)  # a mistake in the inputs is told at once
+
+
+def _engine_before(options: ImageOptions, output: Output) -> str | None:
+    """The engine of the parts that are there, with which `--engine auto` stays."""
+    if options.engine != "auto" or options.overwrite:
+        return None
+    for name in storage.list_names(output.directory):
+        if parts.is_part_name(name):
+            with contextlib.suppress(OSError, ValueError):  # told when all parts are checked
+                return parts.read_part(output.path(name)).fingerprint.get("engine")
+    return None
+
+
+def _say_engine(resolved: Settings) -> None:
+    if resolved.passed_over:
+        _say(f"engine {resolved.engine}; passed over: {resolved.passed_over}")
+    if resolved.parity:
+        _say(
+            f"engine {resolved.engine} {resolved.precision} against tensorflow float32: "
+            f"{resolved.parity}"
+        )
 
 
 def _new_pipeline(options: ImageOptions) -> beam.Pipeline:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 import socket
@@ -19,8 +18,10 @@ import threading
 import time
 from collections.abc import Iterator
 
+from pipeline import logs
 from pipeline.output import LEASE_FILE, Output
-from transforms import storage
+from transforms import conditional_writes
+from transforms.conditional_writes import Stored, write_if_unchanged
 from transforms.errors import UserError, one_line
 
 RENEW_SECONDS = 10.0
@@ -67,7 +68,8 @@ class Lease:
 
 def read(output: Output) -> Lease | None:
     """The lease on the output, live or dead; None if there is none."""
-    return _read(output.path(LEASE_FILE))
+    path = output.path(LEASE_FILE)
+    return _parse(path, conditional_writes.read(path))
 
 
 def refuse_if_held(output: Output) -> None:
@@ -76,7 +78,15 @@ def refuse_if_held(output: Output) -> None:
     Raises:
       UserError: who holds the lease.
     """
-    lease = read(output)
+    try:
+        _refuse_if_live(output, read(output))
+    except OSError as error:
+        raise UserError(
+            f"--output {output.directory}: cannot be read: {one_line(error)}"
+        ) from error
+
+
+def _refuse_if_live(output: Output, lease: Lease | None) -> None:
     if lease is not None and lease.is_live():
         raise UserError(
             f"--output {output.directory}: {lease.who} is at work there; wait for it or stop it. "
@@ -94,10 +104,16 @@ def check_held(path: str, run_id: str) -> None:
     Raises:
       LeaseLostError: the lease is not that run's any more.
     """
-    lease = _read(path)
-    if lease is None or lease.run_id != run_id:
+    _read_ours(path, run_id)
+
+
+def _read_ours(path: str, run_id: str) -> Stored:
+    stored = conditional_writes.read(path)
+    lease = _parse(path, stored)
+    if stored is None or lease is None or lease.run_id != run_id:
         who = "has ended" if lease is None else f"lost the output to {lease.who}"
         raise LeaseLostError(f"run {run_id} {who}; this part is not committed")
+    return stored
 
 
 @contextlib.contextmanager
@@ -109,69 +125,46 @@ def held(output: Output, run_id: str) -> Iterator[Lease | None]:
     """
     path = output.path(LEASE_FILE)
     try:
-        with _one_at_a_time(output.directory):
+        seen = conditional_writes.read(path)
+        before = _parse(path, seen)
+        _refuse_if_live(output, before)
+        mine = Lease(
+            run_id,
+            socket.gethostname(),
+            os.getpid(),
+            _machine(),
+            _process_started(os.getpid()),
+            time.time(),
+            time.time(),
+        )
+        stored = write_if_unchanged(path, _text(mine), seen)
+        if stored is None:
             refuse_if_held(output)
-            before = read(output)
-            mine = Lease(
-                run_id,
-                socket.gethostname(),
-                os.getpid(),
-                _machine(),
-                _process_started(os.getpid()),
-                time.time(),
-                time.time(),
-            )
-            _write(path, mine)
-        if not storage.is_local(path):
-            _settle(path, mine)
+            raise UserError(f"--output {output.directory}: another run took it at the same moment")
     except (OSError, ValueError) as error:
-        if isinstance(error, UserError):
+        if isinstance(error, UserError) or logs.disk_is_full(str(error)):
             raise
         raise UserError(f"--output {output.directory}: not writable: {one_line(error)}") from error
     stop = threading.Event()
-    renewing = threading.Thread(target=_renew, args=(path, mine, stop), name="lease", daemon=True)
+    renewing = threading.Thread(
+        target=_renew, args=(path, mine, stored, stop), name="lease", daemon=True
+    )
     renewing.start()
     try:
         yield before
     finally:
         stop.set()
         renewing.join()
-        with contextlib.suppress(OSError, ValueError):
-            lease = _read(path)
-            if lease is not None and lease.run_id == run_id:
-                storage.delete([path])
+        with contextlib.suppress(OSError, ValueError, LeaseLostError):
+            conditional_writes.delete_if_unchanged(path, _read_ours(path, run_id))
 
 
-@contextlib.contextmanager
-def _one_at_a_time(directory: str) -> Iterator[None]:
-    """Two launchers on this machine never look at the lease and write it at the same time."""
-    if not storage.is_local(directory):
-        yield
-        return
-    os.makedirs(directory, exist_ok=True)
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # a network filesystem may not know locks
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _settle(path: str, mine: Lease) -> None:
-    """Where files cannot be locked the last writer holds the lease; the others see it here."""
-    time.sleep(2.0)
-    lease = _read(path)
-    if lease is None or lease.run_id != mine.run_id:
-        who = "another run" if lease is None else lease.who
-        raise UserError(f"--output {path.rsplit('/', 1)[0]}: {who} took it at the same moment")
-
-
-def _renew(path: str, lease: Lease, stop: threading.Event) -> None:
+def _renew(path: str, lease: Lease, stored: Stored, stop: threading.Event) -> None:
     while not stop.wait(RENEW_SECONDS):
         try:
-            check_held(path, lease.run_id)
-            _write(path, dataclasses.replace(lease, renewed=time.time()))
+            now = dataclasses.replace(lease, renewed=time.time())
+            written = write_if_unchanged(path, _text(now), stored)
+            stored = written or _read_ours(path, lease.run_id)
         except LeaseLostError as error:
             print(f"failed: {error}; stopping", file=sys.stderr, flush=True)
             os._exit(1)
@@ -179,20 +172,15 @@ def _renew(path: str, lease: Lease, stop: threading.Event) -> None:
             continue  # a disk that is full or away for a while is no reason to stop here
 
 
-def _read(path: str) -> Lease | None:
+def _parse(path: str, stored: Stored | None) -> Lease | None:
     try:
-        with storage.open_input(path) as file:
-            return Lease(**json.loads(file.read()))
+        return None if stored is None else Lease(**json.loads(stored.text))
     except (ValueError, TypeError) as error:
         raise UserError(f"{path}: is damaged ({error}); delete it if no run is at work") from error
-    except OSError:
-        if storage.exists(path):
-            raise
-        return None
 
 
-def _write(path: str, lease: Lease) -> None:
-    storage.write_text(path, json.dumps(dataclasses.asdict(lease)) + "\n")
+def _text(lease: Lease) -> str:
+    return json.dumps(dataclasses.asdict(lease)) + "\n"
 
 
 def _machine() -> str:

@@ -12,6 +12,8 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from pipeline.output import (
     COPIES_DIRECTORY,
     JOURNAL_FILE,
@@ -143,17 +145,28 @@ def check_ids_unique(outputs: Sequence[Output]) -> None:
     Raises:
       DuplicateIdsError: two runs must have written at the same time.
     """
+    repeated = _repeated_hashes(outputs)
     seen: set[str] = set()
-    for output in outputs:
+    for output in outputs if repeated else []:
         for part in output.ids():
-            for image_id in [*part.rows["id"].to_pylist(), *part.errors["id"].to_pylist()]:
+            for image_id in part.ids():
                 if image_id in seen:
                     raise DuplicateIdsError(
                         f"{output.path(part.name)}: id {image_id!r} is in another part, too: two "
                         "runs must have written at the same time; delete this part, and the same "
                         "command computes again what is then missing"
                     )
-                seen.add(image_id)
+                if hash(image_id) in repeated:
+                    seen.add(image_id)
+
+
+def _repeated_hashes(outputs: Sequence[Output]) -> set[int]:
+    """Hashes that ids share, by chance or because they are the same: of 8 bytes an id."""
+    hashes = [np.empty(0, np.int64)]
+    for output in outputs:
+        hashes += [np.fromiter(map(hash, part.ids()), np.int64) for part in output.ids()]
+    ordered = np.sort(np.concatenate(hashes))
+    return set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
 
 
 def finish(output: Output, report: dict[str, Any], succeeded: bool) -> None:

@@ -43,7 +43,9 @@ _OURS = frozenset(
     }
 )
 
-_READ_THREADS = 16
+# Files that are read at a time: on an object store each takes a while to begin, and each thread
+# takes a megabyte or two.
+_LOCAL_READS, _REMOTE_READS = 4, 16
 
 T = TypeVar("T")
 
@@ -55,6 +57,10 @@ class PartIds:
     name: str
     rows: pa.Table
     errors: pa.Table
+
+    def ids(self) -> list[str]:
+        """Of rows and error rows."""
+        return [*self.rows["id"].to_pylist(), *self.errors["id"].to_pylist()]
 
 
 @dataclasses.dataclass
@@ -73,7 +79,9 @@ class Output:
         """Sees which parts came and went since; returns itself."""
         present = [name for name in storage.list_names(self.directory) if parts.is_part_name(name)]
         new = [name for name in present if name not in self.parts]
-        read = dict(zip(new, _read_all(parts.read_part, map(self.path, new)), strict=True))
+        read = dict(
+            zip(new, self._read_all(lambda n: parts.read_part(self.path(n)), new), strict=True)
+        )
         known = self.parts | read
         self.parts = {name: known[name] for name in present}
         return self
@@ -112,7 +120,7 @@ class Output:
                 errors = _read_ids(self.path(parts.ERRORS_DIRECTORY, errors_file))
             return PartIds(name, _read_ids(self.path(name)), errors)
 
-        yield from _read_all(read, self.parts)
+        yield from self._read_all(read, self.parts)
 
     def error_types(self) -> collections.Counter[str]:
         """How many error rows there are of each type."""
@@ -129,6 +137,18 @@ class Output:
             if part.shard in shards:
                 total.update(part.seconds)
         return dict(total)
+
+    def _read_all(self, read: Callable[[str], T], names: Iterable[str]) -> Iterator[T]:
+        """Reads several files at a time, in order."""
+        names = iter(names)
+        threads = _LOCAL_READS if storage.is_local(self.directory) else _REMOTE_READS
+        with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+            reading = collections.deque(
+                pool.submit(read, n) for n in itertools.islice(names, threads)
+            )
+            while reading:
+                yield reading.popleft().result()
+                reading.extend(pool.submit(read, name) for name in itertools.islice(names, 1))
 
     def _error_names(self) -> list[str]:
         return sorted(part.errors_file for part in self.parts.values() if part.errors_file)
@@ -178,14 +198,6 @@ def is_temporary(name: str) -> bool:
 
 
 _ID_COLUMNS = ["id", "uri", "version"]
-
-
-def _read_all(read: Callable[[str], T], names: Iterable[str]) -> Iterator[T]:
-    """Reads several files at a time: on an object store each takes a while to begin."""
-    names = iter(names)
-    with concurrent.futures.ThreadPoolExecutor(_READ_THREADS) as pool:
-        while chunk := list(itertools.islice(names, 4 * _READ_THREADS)):
-            yield from pool.map(read, chunk)
 
 
 def _read_ids(path: str) -> pa.Table:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Iterable
+import functools
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import pyarrow as pa
@@ -24,7 +25,8 @@ class Plan:
     """What to compute and what to take out.
 
     Attributes:
-      todo: refs to compute.
+      todo: refs to compute; a run forgets them when its shards are written down.
+      computes: how many these are.
       matched: images that the inputs hold.
       new: of these, those that the output does not know.
       changed: those whose row is of another version or another file.
@@ -38,6 +40,7 @@ class Plan:
     """
 
     todo: list[ImageRef]
+    computes: int
     matched: int
     new: int = 0
     changed: int = 0
@@ -102,8 +105,10 @@ def make_plan(
                     counts["staged"] += 1
                 else:
                     drop_staged[part.name].add(image_id)
+    todo = [ref for ref in refs if ref.id not in done]
     return Plan(
-        todo=[ref for ref in refs if ref.id not in done],
+        todo=todo,
+        computes=len(todo),
         matched=len(refs),
         new=new,
         changed=counts["changed"],
@@ -137,13 +142,17 @@ def describe(plan: Plan, mode: Mode) -> str:
 class _Unseen:
     """What a listing could not look into: images there are not gone, they are not to be seen."""
 
-    def __init__(self, refs: Iterable[ImageRef]):
+    def __init__(self, refs: Sequence[ImageRef]):
         self._directories = tuple(
             ref.uri.rstrip("/") + "/"
             for ref in refs
             if ref.problem is not None and ref.problem.startswith(UNLISTED)
         )
-        self._files = {ref.uri for ref in refs if not ref.is_record}
+        self._refs = refs
+
+    @functools.cached_property
+    def _files(self) -> set[str]:
+        return {ref.uri for ref in self._refs if not ref.is_record}
 
     def holds(self, uri: str) -> bool:
         """Whether a row's file lies there: below a directory, or in a container of records."""

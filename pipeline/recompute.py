@@ -40,9 +40,7 @@ class Recomputed:
     smallest_cosine: float = 1.0
 
 
-def recompute(
-    images: Sequence[StoredImage], settings: Settings, precision: engines.Precision
-) -> Recomputed:
+def recompute(images: Sequence[StoredImage], settings: Settings) -> Recomputed:
     """Computes images again and compares them with what is stored.
 
     Vectors are equal within the tolerance of `transforms.engines.parity` for the precision: in a
@@ -57,7 +55,7 @@ def recompute(
         known = {ref.id for ref in refs}
         result.problems += [f"id {i.id!r}: {where}" for i in those if i.id not in known]
     for ref, row, vector, error in _compute(found, settings):
-        problem = _difference(stored[ref.id], row, vector, error, precision, result)
+        problem = _difference(stored[ref.id], row, vector, error, settings.precision, result)
         if problem:
             result.problems.append(f"id {ref.id!r}: {problem}")
     return result
@@ -94,7 +92,7 @@ def _compute(
     refs: Sequence[ImageRef], settings: Settings
 ) -> Iterator[tuple[ImageRef, ImageRow | None, np.ndarray | None, ErrorRow | None]]:
     """What becomes of each ref: a row and its vector, or an error row."""
-    engine = engines.load(settings.source)
+    engine = engines.load(settings.source, settings.engine, settings.precision)
     groups: collections.defaultdict[str, list[ImageRef]] = collections.defaultdict(list)
     for ref in refs:
         groups[ref.uri if ref.is_record else ""].append(ref)

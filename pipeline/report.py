@@ -16,13 +16,21 @@ from pipeline.plan import Plan
 from transforms.match import Listing
 from transforms.parts import ERRORS_DIRECTORY, Part
 
+# Stages by name, and how they are told.
+_STAGES = {
+    "read": "read",
+    "decode": "decode",
+    "infer": "infer",
+    "write": "write",
+    "wait": "model waiting for images",
+}
+
 
 def summary(report: dict[str, Any], output: Output) -> list[str]:
     """The five lines at the end."""
     counts, seconds = report["counts"], report["seconds"]
-    stages = {stage: seconds[stage] for stage in ("read", "decode", "infer", "write")}
-    total = sum(stages.values()) or 1.0
-    shares = ", ".join(f"{stage} {part / total:.0%}" for stage, part in stages.items())
+    wall = seconds["pipeline"] or 1.0
+    shares = ", ".join(f"{name} {seconds[stage] / wall:.0%}" for stage, name in _STAGES.items())
     types = ", ".join(f"{count:,} {name}" for name, count in report["error_types"].items())
     errors = f"{counts['errors']:,}"
     if counts["errors"]:
@@ -35,7 +43,7 @@ def summary(report: dict[str, Any], output: Output) -> list[str]:
         f"errors   {errors}",
         f"rate     {rate:.1f} images/s in {seconds['pipeline']:.1f} s, after "
         f"{seconds['start_up']:.1f} s to list, load and plan",
-        f"time     {shares} (of the threads' time)",
+        f"time     {shares} of the {seconds['pipeline']:.1f} s (threads and workers add up)",
         f"output   {output.directory}: {count(counts['parts'], 'part')}, "
         f"{count(counts['rows'], 'row')}, "
         f"{report['fingerprint']['vector']}",
@@ -69,10 +77,7 @@ def build(
       succeeded: whether no more images failed than `--max_error_rate` allows.
     """
     ended = time.time()
-    stages = {
-        stage: sum(part.seconds.get(stage, 0.0) for part in now)
-        for stage in ("read", "decode", "infer", "write")
-    }
+    stages = {stage: sum(part.seconds.get(stage, 0.0) for part in now) for stage in _STAGES}
     return {
         "run_id": run_id,
         "command": manifest.command_line(argv),
@@ -89,7 +94,7 @@ def build(
             "retried": plan.retried,
             "unchanged": plan.unchanged,
             "kept": plan.kept,
-            "done_before": plan.matched - len(plan.todo),
+            "done_before": plan.matched - plan.computes,
             "rows_of_this_run": sum(part.rows for part in now),
             "errors_of_this_run": sum(part.errors for part in now),
             "parts": len(output.parts),

@@ -6,7 +6,6 @@ unpickle on a worker.
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 import traceback
@@ -31,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the exit code tells it
             if noticed.signal is not None:
                 interrupts.leave(noticed.signal, _how_to_continue(argv))
-            if _disk_is_full(error):
+            if logs.disk_is_full(f"{error} {error.__cause__}"):
                 print(
                     "failed: no space left where --output (or the temporary directory) lies; free "
                     f"some: {_how_to_continue(argv)}",
@@ -44,11 +43,6 @@ def main(argv: list[str] | None = None) -> int:
                 file=sys.stderr,
             )
             return job.FAILED
-
-
-def _disk_is_full(error: BaseException) -> bool:
-    """Beam hands on what its workers raised as text."""
-    return os.strerror(errno.ENOSPC) in f"{error} {error.__cause__}"
 
 
 def _how_to_continue(argv: list[str]) -> str:

@@ -9,8 +9,8 @@ import json
 from pipeline import PROGRAM, __version__, model_options
 from pipeline.model_options import image_size
 from pipeline.options import ImageOptions, kept_names
-from transforms import builtin, loading, models, scores
-from transforms.engines import tensorflow as tensorflow_engine
+from transforms import builtin, engines, loading, models, scores
+from transforms.engines import parity
 from transforms.errors import UserError, one_line
 from transforms.images import ImageSpec, blank_images
 from transforms.part_format import PartFormat
@@ -19,9 +19,22 @@ from transforms.tf_examples import ExampleSpec, check_feature, infer_columns
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Everything that decides what is computed and how it is written; travels to the workers."""
+    """Everything that decides what is computed and how it is written; travels to the workers.
+
+    Attributes:
+      source: the model.
+      engine, precision: what runs it.
+      parity: how far the engine is from TensorFlow in float32; None for that itself.
+      passed_over: why `--engine auto` did not take an engine that is installed; None: it did.
+      image, examples, part_format: what is read and written.
+      batch_size: images in a batch, at most.
+    """
 
     source: models.ModelSource
+    engine: engines.EngineName
+    precision: engines.Precision
+    parity: parity.Parity | None
+    passed_over: str | None
     image: ImageSpec
     examples: ExampleSpec
     part_format: PartFormat
@@ -29,30 +42,41 @@ class Settings:
 
 
 def open_model(options: ImageOptions) -> models.ModelSource:
-    """Stages the model, imports TensorFlow and loads it: seconds that listing can use as well.
+    """Stages the model and loads it: seconds that listing can use as well.
 
     Raises:
       UserError: the model cannot be had, is not trusted or cannot be loaded.
     """
     source = model_options.source(options)
-    tensorflow_engine.load(source)
+    name, *others = engines.candidates(options.engine)
+    try:
+        engines.load(source, name, options.precision)
+    except UserError:
+        if not others:
+            raise
     return source
 
 
-def resolve(options: ImageOptions, source: models.ModelSource, containers: list[str]) -> Settings:
+def resolve(
+    options: ImageOptions,
+    source: models.ModelSource,
+    containers: list[str],
+    before: str | None = None,
+) -> Settings:
     """Loads the model, tries it on one blank image, and settles what the options leave open.
 
     Args:
       options: the command line.
       source: the model, as `open_model` has opened it.
       containers: the TFRecord files among the inputs; the first gives the types of kept columns.
+      before: the engine of the parts that are there; `--engine auto` stays with it.
 
     Raises:
       UserError: the model cannot be used, or options do not fit it or each other.
     """
     examples = _example_spec(options, containers)
-    engine = tensorflow_engine.load(source)
-    image = _image_spec(options, engine.model)
+    name, image, measured, passed_over = _choose_engine(options, source, before)
+    engine = engines.load(source, name, options.precision)
     vector_width = _try_engine(engine, source.name, image, options.batch_size)
     class_names = _class_names(options, source, vector_width)
     activation: scores.Activation = options.activation or (
@@ -72,13 +96,46 @@ def resolve(options: ImageOptions, source: models.ModelSource, containers: list[
         program=f"{PROGRAM} {__version__}",
     )
     part_format.schema()
-    fingerprint = _fingerprint(options, source, image, part_format)
+    fingerprint = _fingerprint(options, source, image, part_format, name)
     return Settings(
         source=source,
+        engine=name,
+        precision=options.precision,
+        parity=measured,
+        passed_over=passed_over,
         image=image,
         examples=examples,
         part_format=dataclasses.replace(part_format, fingerprint=fingerprint),
         batch_size=options.batch_size,
+    )
+
+
+def _choose_engine(
+    options: ImageOptions, source: models.ModelSource, before: str | None
+) -> tuple[engines.EngineName, ImageSpec, parity.Parity | None, str | None]:
+    """The first engine that runs the model within the tolerance, and why not one before it."""
+    names = engines.candidates(options.engine)
+    names = [name for name in names if name == before] or names
+    passed_over = None
+    for name in names:
+        try:
+            engine = engines.load(source, name, options.precision)
+            image = _image_spec(options, engine.model)
+            return name, image, _parity(options, source, name, image), passed_over
+        except UserError as error:
+            if name == names[-1]:
+                raise
+            passed_over = str(error)
+    raise AssertionError("there is always an engine")
+
+
+def _parity(
+    options: ImageOptions, source: models.ModelSource, name: engines.EngineName, image: ImageSpec
+) -> parity.Parity | None:
+    if image.kind != "pixels":
+        return None
+    return parity.check(
+        *(source, name, options.precision, image.height, image.width), options.min_cosine
     )
 
 
@@ -105,10 +162,13 @@ def _image_spec(options: ImageOptions, model: loading.LoadedModel) -> ImageSpec:
         height, width = _image_size(options, (model.height, model.width))
     elif options.image_size:
         raise UserError("--image_size: the model decodes and resizes the images itself")
+    elif options.decode != "exact":
+        raise UserError(f"--decode {options.decode}: the model decodes the images itself")
     return ImageSpec(
         height=height,
         width=width,
         pixels=options.pixels,
+        decode=options.decode,
         kind=model.kind,
         max_pixels=options.max_pixels,
         max_file_bytes=options.max_file_bytes,
@@ -132,9 +192,7 @@ def _image_size(options: ImageOptions, fixed: tuple[int | None, int | None]) -> 
     )
 
 
-def _try_engine(
-    engine: tensorflow_engine.TensorFlowEngine, name: str, image: ImageSpec, batch_size: int
-) -> int:
+def _try_engine(engine: engines.Engine, name: str, image: ImageSpec, batch_size: int) -> int:
     """The length of the model's vectors, seen on one blank image and on two."""
     for count in (1, min(2, batch_size)):
         blank = blank_images(count, image)
@@ -179,6 +237,7 @@ def _fingerprint(
     source: models.ModelSource,
     image: ImageSpec,
     part_format: PartFormat,
+    engine: engines.EngineName,
 ) -> tuple[tuple[str, str], ...]:
     """The settings that decide ids, numbers and columns, by name: what one output shares."""
     kept = [f"{c.name}:{'list of ' if c.is_list else ''}{c.kind}" for c in part_format.kept]
@@ -195,9 +254,10 @@ def _fingerprint(
         "pool": source.pool or "none",
         "model_args": json.dumps(dict(source.arguments), sort_keys=True),
         "pixels": options.pixels,
+        "decode": options.decode,
         "resize": "bilinear",
-        "engine": "tensorflow",
-        "precision": "float32",
+        "engine": engine,
+        "precision": options.precision,
         "vector": f"{part_format.vector_column} float32[{part_format.width}]",
         "top_k": str(part_format.top_k),
         "activation": part_format.activation,

@@ -144,11 +144,12 @@ def _recompute(
 ) -> tuple[Recomputed, list[str]]:
     parsed = options.parse([*arguments, "--output", output.directory])
     source = settings.open_model(parsed)
-    resolved = settings.resolve(parsed, source, sorted(checked.containers))
+    before = checked.fingerprint.get("engine")
+    resolved = settings.resolve(parsed, source, sorted(checked.containers), before)
     now = dict(resolved.part_format.fingerprint)
     differing = manifest.differences(checked.fingerprint, now)
     problems = [f"{output.directory}: other settings now: {what}" for what in differing]
-    return recompute(images, resolved, "float32"), problems
+    return recompute(images, resolved), problems
 
 
 def _as_json(verdict: Verdict) -> dict[str, Any]:

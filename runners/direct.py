@@ -20,12 +20,15 @@ from apache_beam.runners.portability.fn_api_runner import fn_runner
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
+from runners import worker_errors
+
 # Not imported: it is the main module of the worker processes.
 _LOCAL_WORKER = "runners.local_worker"
 
 
 def create(options: PipelineOptions) -> fn_runner.FnApiRunner:
     """The in-process portable runner; its workers see `options`."""
+    worker_errors.do_not_print()
     encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
     provision = beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded)
     environment = None

@@ -22,6 +22,9 @@ def main() -> None:
     threading.Thread(target=_end_with, args=(launcher,), name="launcher", daemon=True).start()
     from apache_beam.runners.worker import sdk_worker_main
 
+    from runners import worker_errors
+
+    worker_errors.do_not_print()
     sdk_worker_main.main(sys.argv)
 
 

@@ -48,7 +48,9 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
     return save_tiny_model(tmp_path_factory.mktemp("model") / "tiny")
 
 
-def save_tiny_model(directory: pathlib.Path, seed: int = 0) -> pathlib.Path:
+def save_tiny_model(
+    directory: pathlib.Path, seed: int = 0, width: int = TINY_WIDTH
+) -> pathlib.Path:
     """Saves a callable SavedModel: a convolution, a mean and a dense layer."""
     import tensorflow as tf
 
@@ -56,7 +58,7 @@ def save_tiny_model(directory: pathlib.Path, seed: int = 0) -> pathlib.Path:
         def __init__(self):
             super().__init__()
             self.kernel = tf.Variable(tf.random.stateless_normal([3, 3, 3, 12], [seed, 1]))
-            self.dense = tf.Variable(tf.random.stateless_normal([12, TINY_WIDTH], [seed, 2]))
+            self.dense = tf.Variable(tf.random.stateless_normal([12, width], [seed, 2]))
 
         @tf.function(input_signature=[tf.TensorSpec([None, TINY_SIZE, TINY_SIZE, 3], tf.float32)])
         def __call__(self, images):

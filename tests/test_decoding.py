@@ -22,7 +22,14 @@ from apache_beam.testing.util import assert_that, equal_to
 import runners.direct
 from tests.conftest import write_random_images
 from transforms import match, parts, shards, storage, tf_examples
-from transforms.batches import BatchCoder, BatchPlace, FeatureBatch, ImageBatch, ImageRow
+from transforms.batches import (
+    BatchCoder,
+    BatchPlace,
+    FeatureBatch,
+    ImageBatch,
+    ImageRow,
+    StageSeconds,
+)
 from transforms.decoding import DecodeShards, decode_shard
 from transforms.images import ImageSpec
 from transforms.inference import InferFeatures
@@ -409,7 +416,7 @@ def image_batch(*kept: object) -> ImageBatch:
     ref = file_ref("a.png")
     images = np.random.default_rng(0).random((1, 16, 16, 3), np.float32)
     place = BatchPlace("shard", 5, 2, 1)
-    return ImageBatch(images, (ImageRow(ref, 20, 30, kept),), (), place, 0.5, 0.25)
+    return ImageBatch(images, (ImageRow(ref, 20, 30, kept),), (), place, StageSeconds(0.5, 0.25))
 
 
 def test_the_coder_gives_a_batch_back(tmp_path: pathlib.Path) -> None:
@@ -418,7 +425,11 @@ def test_the_coder_gives_a_batch_back(tmp_path: pathlib.Path) -> None:
         shard_of([*write_random_images(tmp_path, 3), tmp_path / "bad.png"]), SPEC, 8
     )
     answered = FeatureBatch(
-        np.ones((3, 8), np.float32), decoded.rows, decoded.errors, decoded.place, 1.0, 2.0, 3.0
+        np.ones((3, 8), np.float32),
+        decoded.rows,
+        decoded.errors,
+        decoded.place,
+        StageSeconds(1.0, 2.0, 3.0),
     )
     for batch in (decoded, image_batch("a", 1, [0.5], None), answered):
         again = BatchCoder().decode(BatchCoder().encode(batch))

@@ -21,7 +21,7 @@ from apache_beam.testing.util import assert_that, equal_to
 import runners.direct
 from tests.conftest import TINY_SIZE, TINY_WIDTH, save_tiny_model, write_random_images
 from transforms import engines, loading, models, shards
-from transforms.batches import BatchPlace, FeatureBatch, ImageBatch, ImageRow
+from transforms.batches import BatchPlace, FeatureBatch, ImageBatch, ImageRow, StageSeconds
 from transforms.decoding import DecodeShards, decode_shard
 from transforms.engines import tensorflow as tensorflow_engine
 from transforms.errors import CorruptImageError, UserError, error_row
@@ -91,8 +91,7 @@ def image_batch(images: np.ndarray, errors: Sequence[int] = (), start: int = 0) 
         tuple(ImageRow(ref, 20, 30) for ref in refs),
         tuple(error_row(ref, "decode", CorruptImageError("cut off")) for ref in bad),
         BatchPlace("shard", 1000, start, len(images) + len(bad)),
-        read_seconds=0.5,
-        decode_seconds=0.25,
+        seconds=StageSeconds(read=0.5, decode=0.25),
     )
 
 
@@ -291,8 +290,8 @@ def test_rows_errors_place_and_times_go_with_the_vectors(tiny_model: pathlib.Pat
     [answer] = run_inference(ModelSource(str(tiny_model)), batch)
     assert answer.features.shape == (6, TINY_WIDTH)
     assert (answer.rows, answer.errors, answer.place) == (batch.rows, batch.errors, batch.place)
-    assert (answer.read_seconds, answer.decode_seconds) == (0.5, 0.25)
-    assert answer.infer_seconds > 0
+    assert (answer.seconds.read, answer.seconds.decode) == (0.5, 0.25)
+    assert answer.seconds.infer > 0
     assert len(answer) == 6
 
 

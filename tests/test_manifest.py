@@ -25,7 +25,7 @@ from tests.test_output import (
     orphan,
 )
 from transforms import parts, snapshot, storage
-from transforms.errors import CorruptImageError, EmptyImageError, UserError
+from transforms.errors import CorruptImageError, UserError
 
 
 def mistake(directory: pathlib.Path, fingerprint: dict[str, str] = SETTINGS) -> str:

@@ -13,7 +13,7 @@ import pytest
 
 from pipeline import output as output_module
 from pipeline.output import Output, open_finished, open_output
-from transforms.batches import BatchPlace, FeatureBatch, ImageRow
+from transforms.batches import BatchPlace, FeatureBatch, ImageRow, StageSeconds
 from transforms.errors import CorruptImageError, EmptyImageError, UserError, error_row
 from transforms.part_format import PartFormat
 from transforms.parts import Part, PartWriter
@@ -53,9 +53,7 @@ def commit_refs(
         tuple(ImageRow(ref, 20, 30) for ref in rows),
         error_rows,
         BatchPlace(shard, size, 0, size),
-        read_seconds=1.0,
-        decode_seconds=2.0,
-        infer_seconds=3.0,
+        seconds=StageSeconds(read=1.0, decode=2.0, infer=3.0),
     )
     part_format = PartFormat(
         "feature_vector", width=2, fingerprint=tuple(sorted(fingerprint.items()))

@@ -18,7 +18,7 @@ import pytest
 import scipy.special
 
 from transforms import parts, scores
-from transforms.batches import BatchPlace, FeatureBatch, ImageRow
+from transforms.batches import BatchPlace, FeatureBatch, ImageRow, StageSeconds
 from transforms.errors import CorruptImageError, ErrorRow, UserError, error_row
 from transforms.part_format import PartFormat
 from transforms.parts import IncompleteShardError, Part, PartWriter
@@ -62,9 +62,7 @@ def feature_batch(
             if number in bad
         ),
         place=BatchPlace(shard, shard_size, start, size),
-        read_seconds=0.5,
-        decode_seconds=1.5,
-        infer_seconds=2.5,
+        seconds=StageSeconds(read=0.5, decode=1.5, infer=2.5, wait=0.25),
     )
 
 

@@ -121,6 +121,21 @@ def test_a_model_that_fixes_one_side_says_which(tmp_path: pathlib.Path) -> None:
     assert "16" in message
 
 
+def test_a_model_that_decodes_by_itself_cannot_be_told_how(tmp_path: pathlib.Path) -> None:
+    import tensorflow as tf
+
+    class Decoder(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+        def __call__(self, encoded):
+            decoded = tf.map_fn(tf.io.decode_png, encoded, fn_output_signature=tf.uint8)
+            return tf.reduce_mean(tf.cast(decoded, tf.float32), [1, 2])
+
+    tf.saved_model.save(Decoder(), str(tmp_path / "m"))
+    assert resolve(tmp_path / "m").image.kind == "encoded"
+    message = mistake(tmp_path / "m", "--decode", "fast")
+    assert message == "--decode fast: the model decodes the images itself"
+
+
 # A model that cannot be used
 
 
@@ -293,7 +308,7 @@ def test_the_fingerprint_is_the_same_for_the_same_settings(
     before = fingerprint(tiny_model)
     assert fingerprint(tiny_model) == before
     assert fingerprint(shutil.copytree(tiny_model, tmp_path / "copy")) == before
-    same = ("--image_size", "16x16", "--pixels", "exact", "--input_format", "files")
+    same = ("--image_size", "16x16", "--pixels", "exact", "--decode", "exact")
     assert fingerprint(tiny_model, *same) == before
 
 
@@ -318,6 +333,7 @@ def test_what_does_not_change_a_row_does_not_change_the_fingerprint(
     ("flags", "names"),
     [
         (("--pixels", "uint8"), {"pixels"}),
+        (("--decode", "fast"), {"decode"}),
         (("--label_from_parent",), {"label_from_parent"}),
         (("--tfrecord_image_key", "jpg"), {"tfrecord_image_key"}),
         (CLASSIFY, {"task", "vector"}),
@@ -366,10 +382,11 @@ def test_other_weights_another_size_other_names_and_columns_change_the_fingerpri
 
 
 def test_limits_pixels_and_batches_are_handed_on(tiny_model: pathlib.Path) -> None:
-    flags = ("--batch_size", "5", "--pixels", "uint8", "--max_pixels", "9", "--max_file_bytes", "8")
+    limits = ("--max_pixels", "9", "--max_file_bytes", "8")
+    flags = ("--batch_size", "5", "--pixels", "uint8", "--decode", "fast", *limits)
     resolved = resolve(tiny_model, *flags)
     assert resolved.batch_size == 5
-    assert dataclasses.astuple(resolved.image) == (16, 16, "uint8", "pixels", 9, 8)
+    assert dataclasses.astuple(resolved.image) == (16, 16, "uint8", "fast", "pixels", 9, 8)
     assert resolved.source.name == str(tiny_model)
     assert resolved.part_format.program.startswith("beam-image-features ")
 

@@ -32,6 +32,33 @@ class ImageRow:
     kept: tuple[object, ...] = ()
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class StageSeconds:
+    """Where the time went, in seconds.
+
+    Attributes:
+      read, decode: summed over threads.
+      wait: in which the model waited for images.
+      infer: in the model.
+      write: of a part.
+    """
+
+    read: float = 0.0
+    decode: float = 0.0
+    wait: float = 0.0
+    infer: float = 0.0
+    write: float = 0.0
+
+    def __add__(self, other: StageSeconds) -> StageSeconds:
+        return StageSeconds(
+            self.read + other.read,
+            self.decode + other.decode,
+            self.wait + other.wait,
+            self.infer + other.infer,
+            self.write + other.write,
+        )
+
+
 @dataclasses.dataclass(frozen=True)
 class BatchPlace:
     """Which refs of which shard a batch accounts for.
@@ -60,15 +87,14 @@ class ImageBatch:
       rows: one for each image, in the order of the shard.
       errors: the refs of this batch that did not become an image.
       place: the refs that this batch accounts for.
-      read_seconds, decode_seconds: time spent, summed over threads.
+      seconds: time spent on it.
     """
 
     images: np.ndarray
     rows: tuple[ImageRow, ...]
     errors: tuple[ErrorRow, ...]
     place: BatchPlace
-    read_seconds: float = 0.0
-    decode_seconds: float = 0.0
+    seconds: StageSeconds = StageSeconds()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -80,18 +106,15 @@ class FeatureBatch:
 
     Attributes:
       features: float32 [B, N], B = len(rows).
-      rows, errors, place, read_seconds, decode_seconds: as in the image batch; `errors` now also
-        has the images on which the model failed.
-      infer_seconds: time spent in the model.
+      rows, errors, place, seconds: as in the image batch; `errors` now also has the images on which
+        the model failed, `seconds` the time in it.
     """
 
     features: np.ndarray
     rows: tuple[ImageRow, ...]
     errors: tuple[ErrorRow, ...]
     place: BatchPlace
-    read_seconds: float = 0.0
-    decode_seconds: float = 0.0
-    infer_seconds: float = 0.0
+    seconds: StageSeconds = StageSeconds()
 
     def __len__(self) -> int:
         return len(self.rows)

@@ -19,24 +19,35 @@ import apache_beam as beam
 from apache_beam.metrics import Metrics
 
 from transforms import storage
-from transforms.batches import BatchPlace, ImageBatch, ImageRow
-from transforms.errors import ErrorRow, ImageTooLargeError, Stage, UnusableInputError, error_row
+from transforms.batches import BatchPlace, ImageBatch, ImageRow, StageSeconds
+from transforms.cores import available_cores
+from transforms.errors import (
+    ErrorRow,
+    ImageTooLargeError,
+    RecordError,
+    Stage,
+    UnusableInputError,
+    error_row,
+)
 from transforms.images import ImageSpec, decode_image
 from transforms.pixel_buffer import PixelBuffer
 from transforms.refs import ImageRef, content_version, is_content_version
 from transforms.retries import retrying
 from transforms.shards import Shard, ShardPointer, read_shard
 from transforms.tf_examples import Example, ExampleParser, ExampleSpec
-from transforms.tfrecords import read_records
+from transforms.tfrecords import read_records, where
 
 METRICS_NAMESPACE = "image_features"
 
-# Batches that are being decoded while the model works on one. Two keep the model busy when one
-# batch holds images that take much longer than the others.
+# Batches that are being decoded while the model works on one, at first. When the model has to wait
+# for a batch although the next one is ready, so that a few slow images hold it up, it becomes one
+# more.
 READ_AHEAD_BATCHES = 2
+MAX_READ_AHEAD_BATCHES = 8
 
-_pool_lock = threading.Lock()
-_pools: list[concurrent.futures.ThreadPoolExecutor] = []
+# Threads for each core. As many as there are cores decode at any moment; the others wait for files,
+# of which on an object store each takes longer to come than to decode.
+THREADS_PER_CORE = 8
 
 
 class DecodeShards(beam.PTransform):
@@ -83,6 +94,7 @@ class _DecodeFn(beam.DoFn):
         self._already_committed = Metrics.counter(METRICS_NAMESPACE, "shards_already_committed")
         self._read_ms = Metrics.distribution(METRICS_NAMESPACE, "read_batch_msecs")
         self._decode_ms = Metrics.distribution(METRICS_NAMESPACE, "decode_batch_msecs")
+        self._wait_ms = Metrics.distribution(METRICS_NAMESPACE, "wait_for_batch_msecs")
 
     def process(self, pointer: ShardPointer) -> Iterator[ImageBatch]:
         if self._part_path and storage.exists(self._part_path(pointer.name)):
@@ -90,8 +102,9 @@ class _DecodeFn(beam.DoFn):
             return
         shard = read_shard(pointer)
         for batch in decode_shard(shard, self._spec, self._batch_size, self._examples):
-            self._read_ms.update(int(batch.read_seconds * 1000))
-            self._decode_ms.update(int(batch.decode_seconds * 1000))
+            self._read_ms.update(int(batch.seconds.read * 1000))
+            self._decode_ms.update(int(batch.seconds.decode * 1000))
+            self._wait_ms.update(int(batch.seconds.wait * 1000))
             yield batch
 
 
@@ -112,23 +125,24 @@ def decode_shard(
     Yields:
       batches in the order of the shard; together they account for each of its refs once.
     """
-    pool = _decode_pool()
     records = _RecordReader(shard, spec, examples or ExampleSpec())
     pending: collections.deque[_PendingBatch] = collections.deque()
     name, size = shard.name, len(shard.refs)
+    ahead = READ_AHEAD_BATCHES
     try:
         for start in range(0, size, batch_size):
             refs = shard.refs[start : start + batch_size]
-            place = BatchPlace(name, size, start, len(refs))
-            started = time.perf_counter()
+            batch = _PendingBatch(BatchPlace(name, size, start, len(refs)), refs, spec)
             if refs[0].is_record:
-                encoded = records.read(refs)
+                records.start(batch)
             else:
-                encoded = [functools.partial(_read_file_retrying, ref, spec) for ref in refs]
-            seconds = time.perf_counter() - started
-            pending.append(_PendingBatch(place, refs, encoded, spec, pool, seconds))
-            if len(pending) > READ_AHEAD_BATCHES:
-                yield pending.popleft().result()
+                batch.start([functools.partial(_read_file_retrying, ref, spec) for ref in refs])
+            pending.append(batch)
+            if len(pending) > ahead:
+                oldest = pending.popleft()
+                if pending[0].is_ready and not oldest.is_ready and ahead < MAX_READ_AHEAD_BATCHES:
+                    ahead += 1
+                yield oldest.result()
         while pending:
             yield pending.popleft().result()
     finally:
@@ -167,7 +181,7 @@ def _read_file(ref: ImageRef, spec: ImageSpec) -> _Stored:
 
 
 class _RecordReader:
-    """Reads a shard's records in order: a container is one stream, which threads cannot share."""
+    """Reads a shard's records in order, in one thread: a container is one stream."""
 
     def __init__(self, shard: Shard, spec: ImageSpec, examples: ExampleSpec):
         self._records: Iterator[bytes | Exception] | None = None
@@ -175,20 +189,34 @@ class _RecordReader:
             uri = shard.refs[0].uri
             self._parser = ExampleParser(examples)
             self._records = read_records(uri, shard.refs, spec.max_file_bytes)
+            self._thread = concurrent.futures.ThreadPoolExecutor(1, "records")
 
-    def read(self, refs: Sequence[ImageRef]) -> list[_Encoded]:
-        """What the next `len(refs)` records hold."""
+    def start(self, batch: _PendingBatch) -> None:
+        """Has a batch read, after those before it, and then decoded."""
+        batch.reading = self._thread.submit(self._read, batch)
+
+    def _read(self, batch: _PendingBatch) -> None:
         assert self._records is not None
-        records = [next(self._records) for _ in refs]
+        started = time.perf_counter()
+        records = [next(self._records) for _ in batch.refs]
         parsed = iter(self._parser.parse([r for r in records if isinstance(r, bytes)]))
-        results = [next(parsed) if isinstance(record, bytes) else record for record in records]
-        return [
-            functools.partial(_example_or_raise, ref, result)
-            for ref, result in zip(refs, results, strict=True)
-        ]
+        results: list[Example | Exception] = []
+        for ref, record in zip(batch.refs, records, strict=True):
+            result = next(parsed) if isinstance(record, bytes) else record
+            if isinstance(record, bytes) and isinstance(result, RecordError):
+                result = RecordError(f"{where(ref)}: {result}")
+            results.append(result)
+        batch.read_seconds = time.perf_counter() - started
+        batch.start(
+            [
+                functools.partial(_example_or_raise, ref, result)
+                for ref, result in zip(batch.refs, results, strict=True)
+            ]
+        )
 
     def close(self) -> None:
         if self._records is not None:
+            self._thread.shutdown(cancel_futures=True)
             self._records.close()  # type: ignore[attr-defined]  # it is a generator
 
 
@@ -209,70 +237,95 @@ class _Outcome:
 
 
 class _PendingBatch:
-    """A batch whose images are being decoded."""
+    """A batch whose images are being read and decoded.
 
-    def __init__(
-        self,
-        place: BatchPlace,
-        refs: Sequence[ImageRef],
-        encoded: list[_Encoded],
-        spec: ImageSpec,
-        pool: concurrent.futures.Executor,
-        read_seconds: float,
-    ):
+    Attributes:
+      refs: of its images.
+      reading: what reads them, where that is one thread for all; None: each is read by itself.
+      read_seconds: how long that took.
+    """
+
+    def __init__(self, place: BatchPlace, refs: Sequence[ImageRef], spec: ImageSpec):
+        self.refs = refs
+        self.reading: concurrent.futures.Future[None] | None = None
+        self.read_seconds = 0.0
         self._place = place
         self._spec = spec
-        self._read_seconds = read_seconds
         self._buffer = PixelBuffer(len(refs), spec)
+        self._futures: list[concurrent.futures.Future[_Outcome]] = []
+
+    def start(self, encoded: list[_Encoded]) -> None:
+        """Has the images decoded, each of what `encoded` gives for it."""
+        pool, cores = _decode_pool()
         self._futures = [
-            pool.submit(self._decode, position, ref, read)
-            for position, (ref, read) in enumerate(zip(refs, encoded, strict=True))
+            pool.submit(self._decode, position, ref, read, cores)
+            for position, (ref, read) in enumerate(zip(self.refs, encoded, strict=True))
         ]
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether all images are decoded."""
+        read = self.reading is None or self.reading.done()
+        return read and all(future.done() for future in self._futures)
 
     def result(self) -> ImageBatch:
         """Waits for all images of the batch."""
+        started = time.perf_counter()
+        if self.reading is not None:
+            self.reading.result()
         outcomes = [future.result() for future in self._futures]
+        waited = time.perf_counter() - started
         good = [position for position, outcome in enumerate(outcomes) if outcome.row]
         return ImageBatch(
             images=self._buffer.take(good),
             rows=tuple(outcome.row for outcome in outcomes if outcome.row),
             errors=tuple(outcome.error for outcome in outcomes if outcome.error),
             place=self._place,
-            read_seconds=self._read_seconds + sum(o.read_seconds for o in outcomes),
-            decode_seconds=sum(o.decode_seconds for o in outcomes),
+            seconds=StageSeconds(
+                read=self.read_seconds + sum(outcome.read_seconds for outcome in outcomes),
+                decode=sum(outcome.decode_seconds for outcome in outcomes),
+                wait=waited,
+            ),
         )
 
     def cancel(self) -> None:
+        if self.reading is not None:
+            self.reading.cancel()
         for future in self._futures:
             future.cancel()
 
-    def _decode(self, position: int, ref: ImageRef, read: _Encoded) -> _Outcome:
+    def _decode(
+        self, position: int, ref: ImageRef, read: _Encoded, cores: threading.Semaphore
+    ) -> _Outcome:
         stage: Stage = "read"
-        started = decode_started = time.perf_counter()
+        started = read_ended = time.perf_counter()
+        decode_seconds = 0.0
         row, error = None, None
         try:
             if ref.problem:
                 raise UnusableInputError(ref.problem)
             stored = read()
-            stage, decode_started = "decode", time.perf_counter()
+            stage, read_ended = "decode", time.perf_counter()
             if stored.version != ref.version:  # it changed after it was listed
                 ref = dataclasses.replace(ref, version=stored.version)
-            image = decode_image(stored.data, self._spec)
-            self._buffer.put(position, image.pixels)
+            with cores:
+                decode_started = time.perf_counter()
+                try:
+                    image = decode_image(stored.data, self._spec)
+                    self._buffer.put(position, image.pixels)
+                finally:
+                    decode_seconds = time.perf_counter() - decode_started
             row = ImageRow(ref, image.width, image.height, stored.kept)
         except Exception as failure:  # noqa: BLE001 - whatever it is, it costs this image only
             if stage == "read":
-                decode_started = time.perf_counter()
+                read_ended = time.perf_counter()
             error = error_row(ref, stage, failure)
-        ended = time.perf_counter()
-        return _Outcome(row, error, decode_started - started, ended - decode_started)
+        return _Outcome(row, error, read_ended - started, decode_seconds)
 
 
-def _decode_pool() -> concurrent.futures.ThreadPoolExecutor:
-    """One pool a process, shared by its bundle threads: a thread a core that it may use."""
-    with _pool_lock:
-        if not _pools:
-            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
-            threads = cores or os.cpu_count() or 1
-            _pools.append(concurrent.futures.ThreadPoolExecutor(threads, "decode"))
-        return _pools[0]
+@functools.cache
+def _decode_pool() -> tuple[concurrent.futures.ThreadPoolExecutor, threading.Semaphore]:
+    """One pool a process, shared by its bundle threads, and a permit for each core to decode."""
+    cores = available_cores()
+    pool = concurrent.futures.ThreadPoolExecutor(THREADS_PER_CORE * cores, "decode")
+    return pool, threading.Semaphore(cores)

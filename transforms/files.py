@@ -200,4 +200,5 @@ def _local_file(path: str, entry: os.DirEntry[str] | None = None) -> FoundFile:
 
 def _shown(path: str) -> str:
     """The path as valid UTF-8, with `\\xNN` for bytes that are not."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+    return path if shown == path else shown  # one string for each of millions of files

@@ -12,7 +12,7 @@ import numpy as np
 from apache_beam.ml.inference.base import ModelHandler, PredictionResult, RunInference
 
 from transforms import builtin, engines, models, staging
-from transforms.batches import FeatureBatch, ImageBatch
+from transforms.batches import FeatureBatch, ImageBatch, StageSeconds
 from transforms.errors import InferenceError, error_row, one_line
 
 Engine = Callable[[np.ndarray], np.ndarray]
@@ -179,9 +179,7 @@ def infer(batch: ImageBatch, engine: Engine) -> FeatureBatch:
         rows=tuple(row for position, row in enumerate(batch.rows) if position not in failed),
         errors=(*batch.errors, *errors),
         place=batch.place,
-        read_seconds=batch.read_seconds,
-        decode_seconds=batch.decode_seconds,
-        infer_seconds=time.perf_counter() - started,
+        seconds=batch.seconds + StageSeconds(infer=time.perf_counter() - started),
     )
 
 

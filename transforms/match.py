@@ -67,21 +67,15 @@ def list_images(
     Raises:
       UserError: an input matches nothing or nothing but empty TFRecord files; the message names it.
     """
-    found: dict[str, FoundFile] = {}
-    passed_over: dict[str, str] = {}
-    for pattern in inputs:
-        wanted, others = _wanted(pattern, input_format)
-        if not wanted:
-            raise UserError(_nothing_found(pattern, input_format, others))
-        found.update(wanted)
-        passed_over.update(others)
-    containers = [file for file in found.values() if _is_container(file, input_format)]
-    in_container = {file.path for file in containers}
-    refs = [
-        _file_ref(file, label_from_parent)
-        for file in found.values()
-        if file.path not in in_container
-    ]
+    files, passed_over = _find(inputs, input_format)
+    containers: list[FoundFile] = []
+    refs: list[ImageRef] = []
+    while files:  # there may be millions: none is kept once it is a ref
+        file = files.popleft()
+        if _is_container(file, input_format):
+            containers.append(file)
+        else:
+            refs.append(_file_ref(file, label_from_parent))
     with concurrent.futures.ThreadPoolExecutor(_SCAN_THREADS) as pool:
         scans = pool.map(lambda file: _record_refs(file, id_key, label_from_parent), containers)
         for container_refs in scans:
@@ -89,10 +83,7 @@ def list_images(
     if not refs:
         raise UserError(f"--input {' '.join(inputs)}: the TFRecord files hold no records")
     refs.sort(key=_by_place)
-    counts = collections.Counter(
-        suffix for path, suffix in passed_over.items() if path not in found
-    )
-    return Listing(_with_unique_ids(refs), counts, sorted(file.uri for file in containers))
+    return Listing(_with_unique_ids(refs), passed_over, sorted(file.uri for file in containers))
 
 
 def is_tfrecord_name(name: str) -> bool:
@@ -102,6 +93,24 @@ def is_tfrecord_name(name: str) -> bool:
     (True, True)
     """
     return _TFRECORD_NAME.search(posixpath.basename(name)) is not None
+
+
+def _find(
+    inputs: list[str], input_format: InputFormat
+) -> tuple[collections.deque[FoundFile], collections.Counter[str]]:
+    """The files that the inputs stand for, each once, and how many were passed over by suffix."""
+    found: dict[str, FoundFile] = {}
+    passed_over: dict[str, str] = {}
+    for pattern in inputs:
+        wanted, others = _wanted(pattern, input_format)
+        if not wanted:
+            raise UserError(_nothing_found(pattern, input_format, others))
+        found.update(wanted)
+        passed_over.update(others)
+    counts = collections.Counter(
+        suffix for path, suffix in passed_over.items() if path not in found
+    )
+    return collections.deque(found.values()), counts
 
 
 def _wanted(pattern: str, input_format: InputFormat) -> tuple[dict[str, FoundFile], dict[str, str]]:
@@ -178,9 +187,10 @@ def _with_unique_ids(refs: list[ImageRef]) -> list[ImageRef]:
     """The first good image of an id keeps it; the others are known by their place: error rows."""
     first: dict[str, ImageRef] = {}
     duplicates: list[int] = []
-    for position in sorted(range(len(refs)), key=lambda at: refs[at].problem is not None):
-        if first.setdefault(refs[position].id, refs[position]) is not refs[position]:
-            duplicates.append(position)
+    for good in (True, False):
+        for position, ref in enumerate(refs):
+            if (ref.problem is None) == good and first.setdefault(ref.id, ref) is not ref:
+                duplicates.append(position)
     for position in duplicates:
         ref = refs[position]
         other = first[ref.id]

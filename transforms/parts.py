@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from transforms import storage
-from transforms.batches import BatchPlace, FeatureBatch
+from transforms.batches import BatchPlace, FeatureBatch, StageSeconds
 from transforms.errors import ErrorRow, error_table
 from transforms.part_format import PartFormat, rows_to_table
 
@@ -44,7 +44,7 @@ class Part:
       shard: name of the shard.
       rows, errors: how many of the shard's refs became which.
       errors_file: name of the file in `_errors/` with the error rows, or None.
-      seconds: time spent by stage: read and decode summed over threads, infer, write.
+      seconds: time spent by stage, as in `StageSeconds`.
       fingerprint: the settings that decided the numbers.
     """
 
@@ -149,7 +149,7 @@ class PartWriter:
         self._rows = 0
         self._accounted = 0
         self._errors: list[ErrorRow] = []
-        self._seconds = {"read": 0.0, "decode": 0.0, "infer": 0.0, "write": 0.0}
+        self._seconds = StageSeconds()
 
     @property
     def complete(self) -> bool:
@@ -181,10 +181,7 @@ class PartWriter:
             self._rows += len(batch.rows)
         if sum(len(table) for table in self._tables) >= ROW_GROUP_ROWS:
             self._write_row_group()
-        self._seconds["read"] += batch.read_seconds
-        self._seconds["decode"] += batch.decode_seconds
-        self._seconds["infer"] += batch.infer_seconds
-        self._seconds["write"] += time.perf_counter() - started
+        self._seconds += batch.seconds + StageSeconds(write=time.perf_counter() - started)
 
     def commit(self) -> Part:
         """Makes the error rows and then the part appear.
@@ -200,13 +197,14 @@ class PartWriter:
         self._write_row_group()
         errors_file = self._commit_errors()
         parquet = self._open()
-        self._seconds["write"] += time.perf_counter() - started
+        self._seconds += StageSeconds(write=time.perf_counter() - started)
+        seconds = dataclasses.asdict(self._seconds)
         part = Part(
             shard=self._shard,
             rows=self._rows,
             errors=len(self._errors),
             errors_file=errors_file,
-            seconds={stage: round(seconds, 4) for stage, seconds in self._seconds.items()},
+            seconds={stage: round(spent, 4) for stage, spent in seconds.items()},
             fingerprint=dict(self._format.fingerprint),
         )
         write_footer(parquet, part, self._format.program)

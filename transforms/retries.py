@@ -90,6 +90,23 @@ def retrying(call: Callable[[], T], attempts: int = ATTEMPTS) -> T:
     return call()
 
 
+def http_status(error: BaseException) -> int | None:
+    """The HTTP status that an error stands for, wherever its library keeps it; None if none."""
+    response = getattr(error, "response", None)
+    if isinstance(response, dict):  # botocore
+        response = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    candidates = [
+        getattr(error, "code", None),  # urllib, google.api_core, Beam's S3 client
+        getattr(error, "status_code", None),  # azure
+        getattr(error, "status", None),
+        getattr(response, "status_code", response),  # requests
+    ]
+    for candidate in candidates:
+        if isinstance(candidate, int) and 100 <= candidate < 600:
+            return int(candidate)
+    return None
+
+
 def _causes(error: BaseException) -> Iterator[BaseException]:
     """The error, its causes, and the errors by path of a BeamIOError."""
     waiting: list[BaseException | None] = [error]
@@ -107,7 +124,7 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def _is_transient(error: BaseException) -> bool:
-    status = _status(error)
+    status = http_status(error)
     if status is not None:
         return status in _TRANSIENT_STATUS
     if isinstance(error, (TimeoutError, ConnectionError)):
@@ -115,20 +132,3 @@ def _is_transient(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno in _TRANSIENT_ERRNO:
         return True
     return any(base.__name__ in _TRANSIENT_NAMES for base in type(error).__mro__)
-
-
-def _status(error: BaseException) -> int | None:
-    """The HTTP status that an error stands for."""
-    response = getattr(error, "response", None)
-    if isinstance(response, dict):  # botocore
-        response = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    candidates = [
-        getattr(error, "code", None),  # urllib, google.api_core, Beam's S3 client
-        getattr(error, "status_code", None),  # azure
-        getattr(error, "status", None),
-        getattr(response, "status_code", response),  # requests
-    ]
-    for candidate in candidates:
-        if isinstance(candidate, int) and 100 <= candidate < 600:
-            return int(candidate)
-    return None

@@ -7,6 +7,7 @@ symbolic link is still seen; everything with a scheme goes through `FileSystems`
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import glob
 import hashlib
 import os
@@ -22,9 +23,23 @@ from apache_beam.io.filesystem import CompressionTypes
 from apache_beam.io.filesystems import FileSystems
 
 from transforms import faults
+from transforms.object_stores import errors_as_oserrors, s3_object
 from transforms.retries import retrying
 
 TEMPORARY_PREFIX = "_tmp-"
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredFile:
+    """A file as a listing shows it.
+
+    Attributes:
+      size: in bytes.
+      modified: when it was last written, in seconds since the epoch; 0 where that is not known.
+    """
+
+    size: int
+    modified: float
 
 
 def is_local(path: str) -> bool:
@@ -50,7 +65,8 @@ def open_input(path: str) -> BinaryIO:
     """
     if is_local(path):
         return open(path, "rb")
-    return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
+    with errors_as_oserrors(path):
+        return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
 
 
 def version(status: os.stat_result) -> str:
@@ -60,15 +76,15 @@ def version(status: os.stat_result) -> str:
 
 def exists(path: str) -> bool:
     """Whether there is a file (or a local directory) at `path`."""
-    return os.path.lexists(path) if is_local(path) else FileSystems.exists(path)
+    with errors_as_oserrors(path):
+        return os.path.lexists(path) if is_local(path) else FileSystems.exists(path)
 
 
 def modified(path: str) -> float:
     """When a file was last written, in seconds since the epoch; 0 if it is gone."""
-    try:
+    with contextlib.suppress(OSError), errors_as_oserrors(path):
         return os.path.getmtime(path) if is_local(path) else FileSystems.last_updated(path)
-    except OSError:
-        return 0.0
+    return 0.0
 
 
 def list_names(directory: str) -> list[str]:
@@ -81,6 +97,34 @@ def list_names(directory: str) -> list[str]:
     prefix = directory.rstrip("/") + "/"
     [match] = FileSystems.match([glob.escape(prefix) + "**"])
     return sorted({meta.path[len(prefix) :].split("/")[0] for meta in match.metadata_list})
+
+
+def list_files(directory: str) -> dict[str, StoredFile]:
+    """All files below a directory, by path below it; {} if there is no such directory.
+
+    What vanishes meanwhile is left out.
+    """
+    found: dict[str, StoredFile] = {}
+    if not is_local(directory):
+        prefix = directory.rstrip("/") + "/"
+        [match] = FileSystems.match([glob.escape(prefix) + "**"])
+        for meta in match.metadata_list:
+            modified = meta.last_updated_in_seconds
+            found[meta.path[len(prefix) :]] = StoredFile(meta.size_in_bytes, modified)
+        return found
+    for parent, _, names in os.walk(directory, onerror=_unless_gone):
+        for name in names:
+            path = os.path.join(parent, name)
+            with contextlib.suppress(FileNotFoundError):
+                status = os.lstat(path)
+                file = StoredFile(status.st_size, status.st_mtime)
+                found[os.path.relpath(path, directory)] = file
+    return found
+
+
+def _unless_gone(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def delete(paths: list[str]) -> None:
@@ -183,6 +227,10 @@ class PendingFile:
         _sync_directory(os.path.dirname(self._path))
 
     def _upload(self) -> None:
+        if self._path.startswith("s3://") and not os.path.getsize(self.local_path):
+            client, where = s3_object(self._path)  # Beam cannot make an empty object there
+            client.put_object(**where, Body=b"")
+            return
         directory, name = self._path.rsplit("/", 1)
         temporary = join(directory, _temporary_name(name))
         try:

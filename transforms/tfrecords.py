@@ -101,7 +101,7 @@ def read_records(
                 same = not by_content or content_version(data) == ref.version
                 yield data if same else RecordError(_CHANGED)
             except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-                yield RecordError(f"{_where(ref)} is in a damaged part of the gzip stream: {error}")
+                yield RecordError(f"{where(ref)} is in a damaged part of the gzip stream: {error}")
             except Exception as error:  # noqa: BLE001 - a filesystem may raise anything
                 yield error
 
@@ -146,25 +146,26 @@ class _RecordFile:
 def _read_record(file: BinaryIO, ref: ImageRef, max_bytes: int) -> bytes:
     file.seek(ref.offset or 0)
     header = file.read(_HEADER_BYTES)
-    where = _where(ref)
+    place = where(ref)
     length = _length(header)
     if length is None:
         what = "is cut off" if len(header) < _HEADER_BYTES else "has a damaged length"
-        raise RecordError(f"{where} {what}: the rest of the file cannot be read")
+        raise RecordError(f"{place} {what}: the rest of the file cannot be read")
     if ref.size is None:
-        raise RecordError(f"{where} is cut off: the rest of the file cannot be read")
+        raise RecordError(f"{place} is cut off: the rest of the file cannot be read")
     if length > max_bytes:
-        raise ImageTooLargeError(f"{where} has {length} bytes, over --max_file_bytes {max_bytes}")
+        raise ImageTooLargeError(f"{place} has {length} bytes, over --max_file_bytes {max_bytes}")
     data = file.read(length)
     crc = file.read(_CRC.size)
     if len(data) < length or len(crc) < _CRC.size:
-        raise RecordError(f"{where} is cut off")
+        raise RecordError(f"{place} is cut off")
     if _CRC.unpack(crc)[0] != masked_crc(data):
-        raise RecordError(f"{where} is damaged: its checksum does not fit its data")
+        raise RecordError(f"{place} is damaged: its checksum does not fit its data")
     return data
 
 
-def _where(ref: ImageRef) -> str:
+def where(ref: ImageRef) -> str:
+    """Where a record lies in its file, for messages."""
     return f"record {ref.record_index} at byte {ref.offset}"
 
 

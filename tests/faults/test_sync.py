@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import collections
+import dataclasses
+import hashlib
 import os
 import pathlib
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 
 import numpy as np
@@ -13,95 +19,238 @@ import pytest
 
 from pipeline import lease, publish
 from pipeline.output import Output
-from tests.conftest import Finished, run_command, write_random_images
+from tests.conftest import ROOT, Finished, write_random_images
+from tests.faults.jobs import Job, kill_group, save_counting_model, waits
 from transforms.snapshot import load_features
 
 Run = Callable[..., Finished]
+Versions = dict[str, str]
+
+IMAGES, NEW, CHANGED, GONE = 1000, 100, 10, 5
+PLAN = "1,095 images: +100 new, 10 changed, 5 gone, 985 unchanged"
+
+
+@dataclasses.dataclass(frozen=True)
+class Night:
+    """1,000 images; overnight 100 come, 10 change and 5 go.
+
+    Attributes:
+      images: the directory as the command names it: a link to that of the one day or the other.
+      evening, morning: the directories.
+      model: counts in `log` what it sees.
+      synced: the output of the evening.
+    """
+
+    images: pathlib.Path
+    evening: pathlib.Path
+    morning: pathlib.Path
+    model: pathlib.Path
+    log: pathlib.Path
+    synced: pathlib.Path
+
+    def job(self, output: pathlib.Path) -> Job:
+        """The nightly command."""
+        arguments = ["--input", str(self.images), "--output", str(output), "--mode", "sync"]
+        arguments += ["--model", str(self.model), "--trust_model", "--rows_per_file", "100"]
+        return Job(arguments, output, self.log)
+
+    def show(self, day: pathlib.Path) -> Versions:
+        """Makes this the day, and returns the version of each of its images by id."""
+        link = self.images.with_name("link")
+        link.symlink_to(day)
+        link.replace(self.images)
+        statuses = {path: path.stat() for path in self.images.glob("*/*.png")}
+        return {str(path): f"{s.st_size}-{s.st_mtime_ns}" for path, s in statuses.items()}
+
+
+@pytest.fixture(scope="module")
+def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
+    root = tmp_path_factory.mktemp("night")
+    evening, morning, log = root / "evening", root / "morning", root / "seen.log"
+    paths = write_random_images(evening, IMAGES)
+    shutil.copytree(evening, morning, copy_function=os.link)
+    for path in write_random_images(root / "new", NEW):
+        path.rename(morning / "000" / f"new-{path.name}")
+    for path, other in zip(paths[:CHANGED], paths[CHANGED:], strict=False):
+        changed = morning / path.relative_to(evening)
+        changed.unlink()
+        shutil.copyfile(other, changed)
+    for path in paths[-GONE:]:
+        (morning / path.relative_to(evening)).unlink()
+    model = save_counting_model(root / "model", log)
+    made = Night(root / "in", evening, morning, model, log, root / "synced")
+    made.show(evening)
+    made.job(made.synced).finish()
+    assert made.job(made.synced).computed() == IMAGES
+    return made
+
+
+@pytest.fixture
+def output(night: Night, tmp_path: pathlib.Path) -> pathlib.Path:
+    """The output of the evening."""
+    return shutil.copytree(night.synced, tmp_path / "out")
+
+
+@pytest.fixture(scope="module")
+def scratch(night: Night, tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    """The rows of a run from scratch in the morning."""
+    job = night.job(tmp_path_factory.mktemp("scratch") / "out")
+    night.show(night.morning)
+    job.finish()
+    return job.rows()
+
+
+def versions(directory: pathlib.Path) -> Versions:
+    """What a reader sees: version by id; the ids must be unique."""
+    table = load_features(str(directory), ["id", "version"])
+    seen = dict(zip(table["id"].to_pylist(), table["version"].to_pylist(), strict=True))
+    assert len(seen) == len(table)
+    return seen
+
+
+def check_equal(job: Job, scratch: pd.DataFrame) -> None:
+    """The output is that of a run from scratch, for any reader."""
+    rows = job.rows()
+    assert rows.index.equals(scratch.index)
+    for column in ("uri", "version", "width", "height"):
+        assert rows[column].equals(scratch[column])
+    ours, theirs = (np.stack(table["feature_vector"]) for table in (rows, scratch))
+    # In a batch with other images the last bit may differ.
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+    loaded = load_features(str(job.output)).to_pandas().set_index("id").sort_index()
+    pd.testing.assert_frame_equal(loaded, rows)
+    job.check_nothing_temporary()
+
+
+def test_only_the_difference_is_computed_and_equals_a_run_from_scratch(
+    night: Night, output: pathlib.Path, scratch: pd.DataFrame
+) -> None:
+    job = night.job(output)
+    night.show(night.morning)
+    before = job.computed()
+    dry = Job([*job.arguments, "--dry_run"], output).finish()
+    assert PLAN in dry and job.computed() == before
+    done = job.finish()
+    assert PLAN in done
+    assert "110 rows and 0 errors now" in done
+    assert job.computed() - before == NEW + CHANGED
+    check_equal(job, scratch)
+    assert "+0 new, 0 changed, 0 gone, 1,095 unchanged" in job.finish()
+    assert job.computed() - before == NEW + CHANGED
+    print(f"{PLAN}: the model saw {job.computed() - before} images")
+
+
+@pytest.mark.parametrize(
+    ("place", "shown"),
+    [
+        ("before_journal", "evening"),
+        ("after_journal", "evening"),
+        ("after_moves", "evening"),
+        ("after_snapshot", "morning"),
+        ("after_removes", "morning"),
+    ],
+)
+def test_killed_at_each_step_of_the_commit_it_leaves_one_of_the_two_states(
+    night: Night, output: pathlib.Path, scratch: pd.DataFrame, place: str, shown: str
+) -> None:
+    job = night.job(output)
+    states = {"evening": night.show(night.evening), "morning": night.show(night.morning)}
+    before = job.computed()
+    process = job.start(BEAM_IMAGE_FEATURES_KILL_AT=place)
+    process.communicate(timeout=300)
+    assert process.returncode == -signal.SIGKILL
+    assert versions(output) == states[shown]
+    assert "taking over from run" in job.finish()
+    check_equal(job, scratch)
+    assert job.computed() - before == NEW + CHANGED, "none is computed again"
+
+
+def test_killed_at_ten_random_moments_it_leaves_one_of_the_two_states(
+    night: Night, output: pathlib.Path, scratch: pd.DataFrame
+) -> None:
+    random = np.random.default_rng(10)
+    job = night.job(output)
+    states = {"evening": night.show(night.evening), "morning": night.show(night.morning)}
+    found: collections.Counter[str] = collections.Counter()
+    for kill in range(10):
+        shutil.rmtree(output)
+        shutil.copytree(night.synced, output)
+        process = job.start()
+        sign = output / ("_staging", "_copies", "_publish.json")[kill % 3]
+        while not sign.exists() and process.poll() is None:
+            pass  # the commit takes milliseconds
+        waits(process, random.uniform(0, 0.05))
+        kill_group(process)
+        assert process.returncode == -signal.SIGKILL, "it was to be killed before it ends"
+        left = versions(output)
+        [shown] = [day for day, state in states.items() if left == state]
+        found[f"{sign.name}: {shown}"] += 1
+        if kill >= 7:
+            job.finish()
+            check_equal(job, scratch)
+    print(f"killed at ten moments, a reader then saw: {dict(found)}")
+
+
+READER = """
+import collections, hashlib, select, sys
+from transforms.snapshot import load_features
+seen = collections.Counter()
+while True:
+    table = load_features(sys.argv[1], ["id", "version"]).sort_by("id").to_pylist()
+    state = hashlib.sha256(repr([(row["id"], row["version"]) for row in table]).encode()).hexdigest()
+    if not seen:
+        print("reading", flush=True)
+    seen[state] += 1
+    if select.select([sys.stdin], [], [], 0)[0]:
+        break
+for state, times in seen.items():
+    print(state, times)
+"""
+
+
+def test_a_reader_never_sees_a_mixture(night: Night, output: pathlib.Path, run_here: Run) -> None:
+    """Another process reads all the time, while the output goes from state to state and back."""
+    states = [night.show(night.evening), night.show(night.morning)]
+    hashes = [hashlib.sha256(repr(sorted(s.items())).encode()).hexdigest() for s in states]
+    with subprocess.Popen(
+        [sys.executable, "-c", READER, str(output)],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as reader:
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == "reading\n"
+        for turn in range(10):
+            night.show((night.morning, night.evening)[turn % 2])
+            done = run_here(*night.job(output).arguments)
+            assert done.code == 0, done.err
+        printed, _ = reader.communicate("stop", timeout=60)
+    assert reader.returncode == 0
+    seen = {state: int(times) for state, times in (line.split() for line in printed.splitlines())}
+    assert seen.keys() == set(hashes)
+    print(f"10 publishes, {sum(seen.values())} reads: each saw one of the two states")
 
 
 @pytest.fixture
 def base(tmp_path: pathlib.Path, tiny_model: pathlib.Path, run_here: Run) -> list[object]:
-    """The command of a finished sync of 200 images; then 20 come, 5 change and 3 go."""
-    paths = write_random_images(tmp_path / "in", 200)
+    """The command of a finished sync of 20 images."""
+    write_random_images(tmp_path / "in", 20)
     command = ["--input", tmp_path / "in", "--output", tmp_path / "out", "--model", tiny_model]
-    command += ["--rows_per_file", 40, "--mode", "sync"]
+    command += ["--mode", "sync"]
     assert run_here(*command).code == 0
-    new = write_random_images(tmp_path / "new", 20)
-    for number, path in enumerate(new):
-        shutil.move(path, tmp_path / "in" / f"new-{number}.png")
-    for path, other in zip(paths[:5], paths[5:10], strict=True):
-        path.write_bytes(other.read_bytes())
-        os.utime(path, (1, 1))
-    for path in paths[10:13]:
-        path.unlink()
     return command
-
-
-def rows(table: pd.DataFrame) -> dict[str, tuple[str, bytes]]:
-    """Version and vector by id; the ids must be unique."""
-    assert table["id"].is_unique
-    return {
-        row.id: (row.version, np.asarray(row.feature_vector, np.float32).tobytes())
-        for row in table.itertuples()
-    }
-
-
-def state(directory: pathlib.Path) -> dict[str, tuple[str, bytes]]:
-    return rows(load_features(str(directory)).to_pandas())
-
-
-def test_only_the_difference_is_computed_and_equals_a_run_from_scratch(
-    tmp_path: pathlib.Path, base: list[object], run_here: Run
-) -> None:
-    dry = run_here(*base, "--dry_run")
-    assert dry.code == 0
-    plan = "217 images: +20 new, 5 changed, 3 gone, 192 unchanged"
-    assert plan in dry.err
-    done = run_here(*base)
-    assert done.code == 0
-    assert plan in done.err
-    assert "25 rows and 0 errors now" in done.out
-    scratch = [tmp_path / "scratch" if word == tmp_path / "out" else word for word in base]
-    assert run_here(*scratch).code == 0
-    synced, whole = state(tmp_path / "out"), state(tmp_path / "scratch")
-    assert synced.keys() == whole.keys()
-    for image_id, (version, vector) in synced.items():
-        # In a batch with other images the last bit may differ.
-        expected = np.frombuffer(whole[image_id][1], np.float32)
-        np.testing.assert_allclose(np.frombuffer(vector, np.float32), expected, rtol=1e-5)
-        assert version == whole[image_id][0]
-    assert rows(pd.read_parquet(tmp_path / "out")) == state(tmp_path / "out")
-    assert "+0 new, 0 changed, 0 gone, 217 unchanged" in run_here(*base).err
-
-
-@pytest.mark.parametrize("place", ["before_journal", "after_moves"])
-def test_killed_while_it_publishes_it_leaves_one_of_the_two_states(
-    tmp_path: pathlib.Path, base: list[object], run_here: Run, place: str
-) -> None:
-    output = tmp_path / "out"
-    before = state(output)
-    killed = run_command(*base, env=os.environ | {"BEAM_IMAGE_FEATURES_KILL_AT": place})
-    assert killed.code == -9
-    assert state(output) == before
-    done = run_here(*base)
-    assert done.code == 0
-    assert "taking over from run" in done.err
-    after = state(output)
-    assert (len(after), len(after.keys() - before.keys())) == (217, 20)
-    assert rows(pd.read_parquet(output)) == after
-    left = {path.name for path in output.iterdir() if path.name.startswith("_")}
-    assert left == {"_SUCCESS", "_run.json", "_snapshot.json"}
 
 
 def test_an_input_that_vanished_changes_nothing(
     tmp_path: pathlib.Path, base: list[object], run_here: Run
 ) -> None:
-    before = state(tmp_path / "out")
+    before = versions(tmp_path / "out")
     shutil.rmtree(tmp_path / "in" / "000")
     refused = run_here(*base)
     assert refused.code == 2
-    assert "200 of 200 rows are of images that the inputs no longer hold" in refused.err
-    assert state(tmp_path / "out") == before
+    assert "20 of 20 rows are of images that the inputs no longer hold" in refused.err
+    assert versions(tmp_path / "out") == before
 
 
 def test_errors_are_tried_again_when_asked_for(
@@ -116,9 +265,9 @@ def test_errors_are_tried_again_when_asked_for(
     good[0].write_bytes(data)
     os.utime(good[0], ns=(status.st_atime_ns, status.st_mtime_ns))
     assert "0 errors now" in run_here(*command).out
-    assert len(state(tmp_path / "out")) == 3
+    assert len(versions(tmp_path / "out")) == 3
     assert run_here(*command, "--mode", "sync", "--retry_errors").code == 0
-    assert len(state(tmp_path / "out")) == 4
+    assert len(versions(tmp_path / "out")) == 4
     assert not list((tmp_path / "out" / "_errors").iterdir())
 
 

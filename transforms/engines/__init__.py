@@ -8,6 +8,7 @@ the cores' caches, and nothing waits at the end of each operation.
 from __future__ import annotations
 
 import importlib.util
+import os
 import threading
 from typing import Literal, Protocol
 
@@ -18,7 +19,11 @@ from transforms.errors import UserError
 from transforms.loading import LoadedModel
 
 EngineName = Literal["tensorflow", "openvino"]
+EngineChoice = Literal["tensorflow", "openvino", "auto"]
 Precision = Literal["float32", "bfloat16", "float16"]
+
+# Of NVIDIA's driver, on Linux and in WSL, and of AMD's.
+_GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 
 _lock = threading.Lock()
 _engines: dict[tuple, Engine] = {}
@@ -29,11 +34,16 @@ class Engine(Protocol):
 
     Attributes:
       model: what it runs, and what is fixed about its input.
+      identity: what decides its numbers; None where that is not known.
     """
 
     @property
     def model(self) -> LoadedModel:
         """What the engine runs."""
+
+    @property
+    def identity(self) -> str | None:
+        """What decides its numbers: model, libraries, precision and processor."""
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """float32 [B, N] for images [B, H, W, 3], float32 in [0, 1] or uint8, or bytes [B]."""
@@ -54,9 +64,32 @@ def load(
         return _engines[key]
 
 
+def candidates(choice: EngineChoice) -> list[EngineName]:
+    """The engines that a choice stands for, in the order in which they are tried.
+
+    `auto`: TensorFlow if it sees a GPU; else OpenVINO where it is installed, then TensorFlow.
+    """
+    if choice != "auto":
+        return [choice]
+    return (
+        ["openvino", "tensorflow"]
+        if is_installed("openvino") and not _has_gpu()
+        else ["tensorflow"]
+    )
+
+
 def is_installed(name: EngineName) -> bool:
     """Whether the engine's package is here."""
     return importlib.util.find_spec(name) is not None
+
+
+def _has_gpu() -> bool:
+    """Asks TensorFlow, whose import takes seconds, only where a driver is loaded."""
+    if not any(map(os.path.exists, _GPU_DEVICES)):
+        return False
+    from transforms.engines import tensorflow
+
+    return tensorflow.has_gpu()
 
 
 def _load(source: models.ModelSource, name: EngineName, precision: Precision) -> Engine:

@@ -19,7 +19,8 @@ from typing import Any, NoReturn
 import numpy as np
 
 from transforms import builtin, loading, models
-from transforms.engines.slices import cores, in_slices
+from transforms.cores import available_cores
+from transforms.engines.slices import in_slices
 from transforms.errors import UserError, one_line
 from transforms.images import UINT8_SCALE
 
@@ -28,6 +29,10 @@ SLICE_IMAGES = 4
 
 # Raise it whenever what is converted or described changes.
 _CACHE_VERSION = 1
+
+_CAPABILITIES = "OPTIMIZATION_CAPABILITIES"
+
+_lock = threading.Lock()
 
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
@@ -53,12 +58,20 @@ class OpenVinoEngine:
                 "tensorflow"
             )
         self._functions: dict[tuple, Callable[[np.ndarray], np.ndarray]] = {}
-        self._lock = threading.Lock()
 
     @property
     def model(self) -> loading.LoadedModel:
         """What the engine runs, and what is fixed about its input; not to be called."""
         return self._model
+
+    @property
+    def identity(self) -> str:
+        """Decides its numbers: the converted model, the precision and the processor."""
+        import openvino
+
+        core = openvino.Core()
+        processor = [core.get_property("CPU", name) for name in ("FULL_DEVICE_NAME", _CAPABILITIES)]
+        return f"{_key(self._source)} {self._precision} {processor}"
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """float32 [B, N] for images [B, H, W, 3], float32 in [0, 1] or uint8.
@@ -79,9 +92,13 @@ class OpenVinoEngine:
         self, shape: tuple[int, ...], dtype: np.dtype
     ) -> Callable[[np.ndarray], np.ndarray]:
         key = *shape, dtype.char
-        with self._lock:
+        with _lock:
             if key not in self._functions:
-                self._functions[key] = self._compile(shape, dtype)
+                function = self._compile(shape, dtype)
+                # The first answer comes from one thread: OpenVINO's bindings set up static
+                # variables then, and two threads that do so at once wait for each other for ever.
+                function(np.zeros((self._model.batch_size or 1, *shape), dtype))
+                self._functions[key] = function
             return self._functions[key]
 
     def _compile(self, shape: tuple[int, ...], dtype: np.dtype) -> Callable:
@@ -91,9 +108,7 @@ class OpenVinoEngine:
         if not os.path.exists(path):
             self._convert(shape, os.path.dirname(path))
         core = openvino.Core()
-        if self._precision == "bfloat16" and "BF16" not in core.get_property(
-            "CPU", "OPTIMIZATION_CAPABILITIES"
-        ):
+        if self._precision == "bfloat16" and "BF16" not in core.get_property("CPU", _CAPABILITIES):
             raise UserError("--precision bfloat16: this CPU has no bfloat16 instructions")
         model = core.read_model(path)
         compiled = core.compile_model(
@@ -101,8 +116,8 @@ class OpenVinoEngine:
             "CPU",
             {
                 "INFERENCE_PRECISION_HINT": _HINTS[self._precision],
-                "NUM_STREAMS": str(cores()),
-                "INFERENCE_NUM_THREADS": str(cores()),
+                "NUM_STREAMS": str(available_cores()),
+                "INFERENCE_NUM_THREADS": str(available_cores()),
             },
         )
         local = threading.local()

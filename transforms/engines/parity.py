@@ -8,11 +8,17 @@ any photo.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import os
 
 import numpy as np
 
-from transforms.engines import Engine, EngineName, Precision, is_installed, load
+from transforms import builtin, storage
+from transforms.engines import EngineName, Precision, load
 from transforms.errors import UserError
 from transforms.models import ModelSource
 
@@ -21,6 +27,9 @@ PROBE_IMAGES = 8
 # float32: largest difference of a value, relative to the norm of its vector. The others: cosine.
 FLOAT32_TOLERANCE = 1e-4
 MIN_COSINE = 0.999
+
+# Raise it whenever the probe's images or figures change.
+_PROBE_VERSION = 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,11 +52,11 @@ class Parity:
             f"{self.relative_difference:.2g}, smallest cosine {self.smallest_cosine:.6f}"
         )
 
-    def is_within(self, precision: Precision) -> bool:
+    def is_within(self, precision: Precision, min_cosine: float = MIN_COSINE) -> bool:
         """Whether that is within the tolerance of the precision."""
         if precision == "float32":
             return self.relative_difference <= FLOAT32_TOLERANCE
-        return self.smallest_cosine >= MIN_COSINE
+        return self.smallest_cosine >= min_cosine
 
 
 def probe_images(height: int, width: int, count: int = PROBE_IMAGES) -> np.ndarray:
@@ -60,11 +69,6 @@ def probe_images(height: int, width: int, count: int = PROBE_IMAGES) -> np.ndarr
     images = images.transpose(0, 2, 3, 1)
     low, high = images.min((1, 2, 3), keepdims=True), images.max((1, 2, 3), keepdims=True)
     return ((images - low) / (high - low)).astype(np.float32)
-
-
-def measure(engine: Engine, reference: Engine, images: np.ndarray) -> Parity:
-    """Compares the answers of two engines to the same images."""
-    return compare(engine(images), reference(images))
 
 
 def compare(vectors: np.ndarray, reference: np.ndarray) -> Parity:
@@ -83,41 +87,51 @@ def compare(vectors: np.ndarray, reference: np.ndarray) -> Parity:
 
 
 def check(
-    source: ModelSource, name: EngineName, precision: Precision, height: int, width: int
+    source: ModelSource,
+    name: EngineName,
+    precision: Precision,
+    height: int,
+    width: int,
+    min_cosine: float = MIN_COSINE,
 ) -> Parity | None:
     """Probes an engine before a job starts; None for the reference itself.
+
+    What was measured once is kept in the cache, as long as nothing changes that decides it.
 
     Raises:
       UserError: the engine is beyond the tolerance; the message has the figures.
     """
     if (name, precision) == ("tensorflow", "float32"):
         return None
-    images = probe_images(height, width)
-    parity = measure(load(source, name, precision), load(source), images)
-    if not parity.is_within(precision):
-        wanted = f"at least {MIN_COSINE}"
+    parity = _measured(source, name, precision, height, width)
+    if not parity.is_within(precision, min_cosine):
+        wanted = f"at least {min_cosine:g} (--min_cosine)"
         if precision == "float32":
             wanted = f"a relative difference of at most {FLOAT32_TOLERANCE:g}"
         raise UserError(
             f"--engine {name} --precision {precision}: too far from TensorFlow in float32 on "
-            f"{source.name}: {parity}; {wanted} is accepted. Give --engine tensorflow"
+            f"{source.name}: {parity}; {wanted} is accepted. --engine tensorflow --precision "
+            "float32 is exact"
         )
     return parity
 
 
-def choose(source: ModelSource, height: int, width: int) -> tuple[EngineName, Parity | None]:
-    """What `--engine auto` means for a model, in float32.
-
-    A GPU if TensorFlow sees one; else OpenVINO where it is installed and gives the same numbers;
-    else TensorFlow.
-    """
-    from transforms.engines import tensorflow
-
-    reference = load(source)
-    usable = is_installed("openvino") and reference.model.kind == "pixels"
-    if usable and not tensorflow.has_gpu():
-        try:
-            return "openvino", check(source, "openvino", "float32", height, width)
-        except UserError:
-            pass
-    return "tensorflow", None
+def _measured(
+    source: ModelSource, name: EngineName, precision: Precision, height: int, width: int
+) -> Parity:
+    engine = load(source, name, precision)
+    path = None
+    if engine.identity is not None:
+        reference = importlib.metadata.version("tensorflow")
+        key = f"{_PROBE_VERSION} {height}x{width} {reference} {engine.identity}"
+        digest = hashlib.sha256(key.encode()).hexdigest()[:32]
+        cache = os.path.expanduser(builtin.default_cache_dir())
+        path = os.path.join(cache, "parity", f"{digest}.json")
+        with contextlib.suppress(OSError, ValueError, TypeError), open(path, "rb") as file:
+            return Parity(**json.load(file))
+    images = probe_images(height, width)
+    parity = compare(engine(images), load(source)(images))
+    if path is not None:
+        with contextlib.suppress(OSError):  # a cache that cannot be written is no cache
+            storage.write_text(path, json.dumps(dataclasses.asdict(parity)))
+    return parity

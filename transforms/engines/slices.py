@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import concurrent.futures
-import os
 import threading
 from collections.abc import Callable
 
 import numpy as np
 
+from transforms.cores import available_cores
+
 _lock = threading.Lock()
 _pools: list[concurrent.futures.ThreadPoolExecutor] = []
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
-    return available or os.cpu_count() or 1
 
 
 def in_slices(run: Callable[[np.ndarray], np.ndarray], images: np.ndarray, size: int) -> np.ndarray:
@@ -40,5 +35,5 @@ def _pool() -> concurrent.futures.ThreadPoolExecutor:
     """One pool a process, so that bundles that run at once share the cores."""
     with _lock:
         if not _pools:
-            _pools.append(concurrent.futures.ThreadPoolExecutor(cores(), "infer"))
+            _pools.append(concurrent.futures.ThreadPoolExecutor(available_cores(), "infer"))
         return _pools[0]

@@ -44,6 +44,11 @@ class TensorFlowEngine:
         """What the engine runs, and what is fixed about its input."""
         return self._model
 
+    @property
+    def identity(self) -> None:
+        """Not known."""
+        return None
+
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """float32 [B, N] for images [B, H, W, 3], float32 in [0, 1] or uint8, or bytes [B].
 
@@ -99,6 +104,7 @@ def load(source: models.ModelSource, precision: str = "float32") -> TensorFlowEn
 
 def has_gpu() -> bool:
     """Whether TensorFlow sees a GPU."""
+    import_tensorflow()
     import tensorflow as tf
 
     return bool(tf.config.list_physical_devices("GPU"))
