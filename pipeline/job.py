@@ -223,6 +223,9 @@ def _engine_before(options: ImageOptions, output: Output) -> str | None:
 
 
 def _say_engine(resolved: Settings) -> None:
+    if resolved.rates:
+        measured = ", ".join(f"{size}: {rate:.0f}/s" for size, rate in resolved.rates.items())
+        _say(f"batch size {resolved.batch_size} (the model on blank images, {measured})")
     if resolved.passed_over:
         _say(f"engine {resolved.engine}; passed over: {resolved.passed_over}")
     if resolved.parity:

@@ -22,6 +22,9 @@ The flags of Beam's runners work as well, for example --direct_num_workers, --fl
 """
 
 
+AUTO = "auto"
+
+
 class ImageOptions(PipelineOptions):
     """What to read, which model, and where to write."""
 
@@ -200,10 +203,11 @@ def _add_model(group: Any) -> None:
     )
     group.add_argument(
         "--batch_size",
-        type=_positive,
+        type=_batch_size,
         default=32,
         metavar="N",
-        help="images in a batch (default: %(default)s)",
+        help="images in a batch, or auto: the fewest with which the model is about as fast as it "
+        "gets here, measured at the start (default: %(default)s)",
     )
     group.add_argument(
         "--labels_file",
@@ -296,6 +300,10 @@ def _positive(text: str) -> int:
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
     return int(text)
+
+
+def _batch_size(text: str) -> int | str:
+    return text if text == AUTO else _positive(text)
 
 
 def natural(text: str) -> int:

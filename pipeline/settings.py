@@ -8,9 +8,10 @@ import json
 
 from pipeline import PROGRAM, __version__, model_options
 from pipeline.model_options import image_size
-from pipeline.options import ImageOptions, kept_names
+from pipeline.options import AUTO, ImageOptions, kept_names
 from transforms import builtin, engines, loading, models, scores
 from transforms.engines import parity
+from transforms.engines.batch_size import measure_batch_size
 from transforms.errors import UserError, one_line
 from transforms.images import ImageSpec, blank_images
 from transforms.part_format import PartFormat
@@ -28,6 +29,7 @@ class Settings:
       passed_over: why `--engine auto` did not take an engine that is installed; None: it did.
       image, examples, part_format: what is read and written.
       batch_size: images in a batch, at most.
+      rates: images/s by batch size, where `--batch_size auto` has measured them.
     """
 
     source: models.ModelSource
@@ -39,6 +41,7 @@ class Settings:
     examples: ExampleSpec
     part_format: PartFormat
     batch_size: int
+    rates: dict[int, float]
 
 
 def open_model(options: ImageOptions) -> models.ModelSource:
@@ -78,6 +81,10 @@ def resolve(
     name, image, measured, passed_over = _choose_engine(options, source, before)
     engine = engines.load(source, name, options.precision)
     vector_width = _try_engine(engine, source.name, image, options.batch_size)
+    batch_size = options.batch_size
+    rates: dict[int, float] = {}
+    if batch_size == AUTO:
+        batch_size, rates = measure_batch_size(engine, image)
     class_names = _class_names(options, source, vector_width)
     activation: scores.Activation = options.activation or (
         "softmax" if source.is_builtin and options.task == "classification" else "none"
@@ -106,7 +113,8 @@ def resolve(
         image=image,
         examples=examples,
         part_format=dataclasses.replace(part_format, fingerprint=fingerprint),
-        batch_size=options.batch_size,
+        batch_size=batch_size,
+        rates=rates,
     )
 
 
@@ -192,9 +200,9 @@ def _image_size(options: ImageOptions, fixed: tuple[int | None, int | None]) -> 
     )
 
 
-def _try_engine(engine: engines.Engine, name: str, image: ImageSpec, batch_size: int) -> int:
+def _try_engine(engine: engines.Engine, name: str, image: ImageSpec, batch_size: int | str) -> int:
     """The length of the model's vectors, seen on one blank image and on two."""
-    for count in (1, min(2, batch_size)):
+    for count in (1,) if batch_size == 1 else (1, 2):
         blank = blank_images(count, image)
         try:
             width = engine(blank).shape[1]

@@ -106,6 +106,7 @@ def test_every_option_has_its_documented_default() -> None:
         (["--pixels=uint8"], "pixels", "uint8"),
         (["--decode", "fast"], "decode", "fast"),
         (["--batch_size", "1"], "batch_size", 1),
+        (["--batch_size", "auto"], "batch_size", "auto"),
         ([*CLASSIFY, "--labels_file", "l.txt"], "labels_file", "l.txt"),
         ([*CLASSIFY, "--labels", "l.txt"], "labels_file", "l.txt"),
         ([*CLASSIFY, "--labels=l.txt"], "labels_file", "l.txt"),

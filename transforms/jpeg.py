@@ -7,11 +7,18 @@ without a warning, is left to TensorFlow, so that it has TensorFlow's outcome.
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import hashlib
+import importlib.metadata
+import json
+import os
 
 import numpy as np
 import simplejpeg
 
+from transforms import builtin, storage
+from transforms.cores import processor
 from transforms.image_headers import ImageHeader
 
 # Start-of-frame markers (ITU T.81, table B.1): baseline, extended and progressive, Huffman-coded.
@@ -26,6 +33,9 @@ _SCALES = (8, 4, 2)
 # smooth: at 12 megapixels the mean cosine of the sample photos' vectors is 0.986 if it just covers
 # the model's input, and 0.996 at twice that, for a fifth more time.
 COVER = 2
+
+# Raise it whenever what is compared with TensorFlow changes.
+_CHECK = 1
 
 
 def exact_pixels(data: bytes, header: ImageHeader) -> np.ndarray | None:
@@ -60,7 +70,23 @@ def _decode(data: bytes, header: ImageHeader, **options: int) -> np.ndarray | No
 
 @functools.cache
 def _equals_tensorflow() -> bool:
-    """Whether both libraries make the same of noise on this machine: their SIMD code may differ."""
+    """Whether both libraries make the same of noise on this machine: their SIMD code may differ.
+
+    What was found is kept in the cache, so that the next process need not import TensorFlow for it.
+    """
+    versions = [importlib.metadata.version(name) for name in ("simplejpeg", "tensorflow")]
+    digest = hashlib.sha256(f"{_CHECK} {versions} {processor()}".encode()).hexdigest()[:32]
+    cache = os.path.expanduser(builtin.default_cache_dir())
+    path = os.path.join(cache, "jpeg", f"{digest}.json")
+    with contextlib.suppress(OSError, ValueError), open(path, encoding="ascii") as file:
+        return json.load(file) is True
+    equal = _compare_with_tensorflow()
+    with contextlib.suppress(OSError):  # a cache that cannot be written is no cache
+        storage.write_text(path, json.dumps(equal))
+    return equal
+
+
+def _compare_with_tensorflow() -> bool:
     import tensorflow as tf
 
     noise = np.random.default_rng(0).integers(0, 256, (67, 61, 3), np.uint8)
