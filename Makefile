@@ -19,9 +19,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 demo: $(INSTALLED)
 	$(BIN)/python -m examples.photos demo/photos
-	$(BIN)/python -m pipeline.run --runner DirectRunner --overwrite \
+	$(BIN)/python -m pipeline.run --runner DirectRunner --engine auto --overwrite \
 		--input demo/photos --output demo/features
-	$(BIN)/python -m pipeline.run --runner DirectRunner --overwrite \
+	$(BIN)/python -m pipeline.run --runner DirectRunner --engine auto --overwrite \
 		--input demo/photos --output demo/logits --task classification --top_k 3
 	$(BIN)/python -m examples.show demo/features demo/logits
 

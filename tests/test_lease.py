@@ -209,9 +209,7 @@ def test_workers_of_the_holder_may_commit(tmp_path: pathlib.Path) -> None:
 def test_workers_of_a_run_that_lost_its_lease_may_not_commit(tmp_path: pathlib.Path) -> None:
     with (
         lease.held(Output(str(tmp_path)), "second"),
-        pytest.raises(
-            LeaseLostError, match=r"first lost the output to run second .*not com"
-        ),
+        pytest.raises(LeaseLostError, match=r"first lost the output to run second .*not com"),
     ):
         lease.check_held(str(path_of(tmp_path)), "first")
 
