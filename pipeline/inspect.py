@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _source(options: Any) -> tuple[ModelSource, tuple[int, int] | None]:
-    from transforms.engines.tensorflow_import import import_tensorflow
+    from transforms.tensorflow_import import import_tensorflow
 
     import_tensorflow()
     from pipeline import model_options

@@ -23,6 +23,7 @@ import numpy as np
 from transforms import jpeg
 from transforms.errors import CorruptImageError, ImageTooLargeError, one_line
 from transforms.image_headers import ImageHeader, read_header
+from transforms.tensorflow_import import import_tensorflow
 
 InputKind = Literal["pixels", "encoded", "example"]
 
@@ -223,6 +224,7 @@ def _decode(data: bytes, header: ImageHeader, spec: ImageSpec) -> np.ndarray:
 @functools.cache
 def _tensorflow():
     """TensorFlow, imported where pixels are made and nowhere earlier: it takes seconds."""
+    import_tensorflow()
     import tensorflow as tf
 
     return tf, (tf.errors.InvalidArgumentError, tf.errors.ResourceExhaustedError)

@@ -20,6 +20,7 @@ import simplejpeg
 from transforms import builtin, storage
 from transforms.cores import processor
 from transforms.image_headers import ImageHeader
+from transforms.tensorflow_import import import_tensorflow
 
 # Start-of-frame markers (ITU T.81, table B.1): baseline, extended and progressive, Huffman-coded.
 # Of the others TensorFlow refuses most, and libjpeg-turbo before 3.1.4.1 writes past its buffer
@@ -87,6 +88,7 @@ def _equals_tensorflow() -> bool:
 
 
 def _compare_with_tensorflow() -> bool:
+    import_tensorflow()
     import tensorflow as tf
 
     noise = np.random.default_rng(0).integers(0, 256, (67, 61, 3), np.uint8)

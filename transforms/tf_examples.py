@@ -10,10 +10,10 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from transforms.engines.tensorflow_import import import_tensorflow
 from transforms.errors import RecordError, UserError, one_line
 from transforms.refs import ImageRef
 from transforms.retries import is_transient
+from transforms.tensorflow_import import import_tensorflow
 from transforms.tfrecords import read_records, scan
 
 _EXAMPLES_LOOKED_AT = 10

@@ -169,7 +169,7 @@ class OpenVinoEngine:
         )
 
     def _load(self) -> loading.LoadedModel:
-        from transforms.engines.tensorflow_import import import_tensorflow
+        from transforms.tensorflow_import import import_tensorflow
 
         import_tensorflow()
         return loading.load(self._source)

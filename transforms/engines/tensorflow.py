@@ -11,8 +11,8 @@ import numpy as np
 
 from transforms import loading, models
 from transforms.engines.slices import in_slices
-from transforms.engines.tensorflow_import import import_tensorflow
 from transforms.errors import UserError
+from transforms.tensorflow_import import import_tensorflow
 
 # Measured on two cores with EfficientNet-Lite0: 4 to 8 are best, 16 costs 3 %.
 SLICE_IMAGES = 8
