@@ -3,10 +3,15 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 UV_VERSION := 0.13.9
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+BENCH_INSTALLED := .venv/.installed-bench
+N ?= 2000
+RUNS ?= 5
+SIZES ?= 2000,20000,200000
+REFS ?= 1000000
 
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test check setup clean constraints
+.PHONY: demo test check setup clean constraints bench bench-scale
 
 setup: $(INSTALLED)
 
@@ -33,10 +38,25 @@ check: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Side by side with the peers; `make bench N=200 RUNS=2` is quick.
+bench: $(BENCH_INSTALLED)
+	$(BIN)/python -m benchmarks.compare --cache .cache/benchmarks --n $(N) --runs $(RUNS)
+
+# 2,000, 20,000 and 200,000 images; `make bench-scale SIZES=100,1000 REFS=10000` is quick.
+bench-scale: $(BENCH_INSTALLED)
+	$(BIN)/python -m benchmarks.scale --cache .cache/benchmarks --sizes $(SIZES) --refs $(REFS)
+
+$(BENCH_INSTALLED): $(INSTALLED) benchmarks/overrides.txt
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python \
+		--constraints constraints.txt --build-constraints constraints.txt \
+		--overrides benchmarks/overrides.txt --editable '.[test,bench]'
+	touch $(BENCH_INSTALLED)
+
 # Resolves anew; the result is committed. No registry addresses in it.
 constraints: $(INSTALLED)
 	$(BIN)/uv pip compile --quiet --python $(BIN)/python --no-header --no-annotate --upgrade \
-		--extra test --no-emit-index-url --output-file constraints.txt pyproject.toml
+		--extra test --extra bench --overrides benchmarks/overrides.txt \
+		--no-emit-index-url --output-file constraints.txt pyproject.toml
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .cache build dist *.egg-info demo
