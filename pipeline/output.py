@@ -44,8 +44,8 @@ _OURS = frozenset(
 )
 
 # Files that are read at a time: on an object store each takes a while to begin, and each thread
-# takes a megabyte or two.
-_LOCAL_READS, _REMOTE_READS = 4, 16
+# takes some megabytes.
+_LOCAL_READS, _REMOTE_READS = 2, 16
 
 T = TypeVar("T")
 

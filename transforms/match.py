@@ -105,7 +105,10 @@ def _find(
         wanted, others = _wanted(pattern, input_format)
         if not wanted:
             raise UserError(_nothing_found(pattern, input_format, others))
-        found.update(wanted)
+        if found:
+            found.update(wanted)
+        else:
+            found = wanted  # not a second one of millions
         passed_over.update(others)
     counts = collections.Counter(
         suffix for path, suffix in passed_over.items() if path not in found
