@@ -10,7 +10,7 @@ from typing import Any
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
 import runners
-from pipeline import flags, model_options
+from pipeline import flags, model_options, option_types
 from transforms import builtin, images
 from transforms.engines import parity
 from transforms.errors import UserError
@@ -20,9 +20,6 @@ The flags of Beam's runners work as well, for example --direct_num_workers, --fl
 --project, --region, --temp_location. Exit codes: 0 done; 1 failed, or more errors than
 --max_error_rate; 2 a mistake in the command or its inputs; 130 interrupted.
 """
-
-
-AUTO = "auto"
 
 
 class ImageOptions(PipelineOptions):
@@ -139,7 +136,7 @@ def _add_input(group: Any) -> None:
     )
     group.add_argument(
         "--max_pixels",
-        type=_positive,
+        type=option_types.positive,
         default=images.DEFAULT_MAX_PIXELS,
         metavar="N",
         help="largest width x height that is decoded, checked in the image's header "
@@ -147,7 +144,7 @@ def _add_input(group: Any) -> None:
     )
     group.add_argument(
         "--max_file_bytes",
-        type=_positive,
+        type=option_types.positive,
         default=images.DEFAULT_MAX_FILE_BYTES,
         metavar="N",
         help="largest encoded image that is read, in bytes (default: %(default)s)",
@@ -180,7 +177,7 @@ def _add_model(group: Any) -> None:
     )
     group.add_argument(
         "--min_cosine",
-        type=_fraction,
+        type=option_types.fraction,
         default=parity.MIN_COSINE,
         metavar="X",
         help="with bfloat16 or float16: smallest cosine to the float32 vectors of the probe's "
@@ -203,7 +200,7 @@ def _add_model(group: Any) -> None:
     )
     group.add_argument(
         "--batch_size",
-        type=_batch_size,
+        type=option_types.batch_size,
         default=32,
         metavar="N",
         help="images in a batch, or auto: the fewest with which the model is about as fast as it "
@@ -217,7 +214,7 @@ def _add_model(group: Any) -> None:
     )
     group.add_argument(
         "--top_k",
-        type=natural,
+        type=option_types.natural,
         metavar="K",
         help="classification: add a top_k column with the K best classes; 0 for none "
         "(default: 5 if the class names are known, else 0)",
@@ -234,7 +231,7 @@ def _add_output(group: Any) -> None:
     group.add_argument("--output", metavar="DIR", help="directory that the Parquet files go to")
     group.add_argument(
         "--rows_per_file",
-        type=_positive,
+        type=option_types.positive,
         default=4096,
         metavar="N",
         help="images in one Parquet file, about; also the unit of work (default: %(default)s)",
@@ -258,7 +255,7 @@ def _add_output(group: Any) -> None:
     )
     group.add_argument(
         "--max_gone_rate",
-        type=_fraction,
+        type=option_types.fraction,
         default=0.5,
         metavar="X",
         help="share of the rows that sync may remove, 0 to 1; above it nothing is changed, as "
@@ -266,7 +263,7 @@ def _add_output(group: Any) -> None:
     )
     group.add_argument(
         "--max_error_rate",
-        type=_fraction,
+        type=option_types.fraction,
         default=0.5,
         metavar="X",
         help="share of images that may fail, 0 to 1; above it the exit code is 1, with all that "
@@ -294,27 +291,3 @@ def _check_values(options: ImageOptions) -> None:
             if getattr(options, name) is not None:
                 flag = name.removesuffix("_file")
                 raise UserError(f"--{flag} needs --task classification")
-
-
-def _positive(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
-    return int(text)
-
-
-def _batch_size(text: str) -> int | str:
-    return text if text == AUTO else _positive(text)
-
-
-def natural(text: str) -> int:
-    """A whole number from 0, for argparse."""
-    if not text.isascii() or not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0")
-    return int(text)
-
-
-def _fraction(text: str) -> float:
-    with contextlib.suppress(ValueError):
-        if 0 <= float(text) <= 1:
-            return float(text)
-    raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")

@@ -8,7 +8,8 @@ import json
 
 from pipeline import PROGRAM, __version__, model_options
 from pipeline.model_options import image_size
-from pipeline.options import AUTO, ImageOptions, kept_names
+from pipeline.option_types import AUTO
+from pipeline.options import ImageOptions, kept_names
 from transforms import builtin, engines, loading, models, scores
 from transforms.engines import parity
 from transforms.engines.batch_size import measure_batch_size

@@ -15,7 +15,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline import lease, logs, manifest, model_options, options, settings
+from pipeline import lease, logs, manifest, model_options, option_types, options, settings
 from pipeline.output import Output, open_finished
 from pipeline.part_checks import Checked, check_parts
 from pipeline.recompute import Recomputed, recompute
@@ -201,14 +201,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("output", metavar="OUT", help="output directory of pipeline.run")
     parser.add_argument(
         "--sample",
-        type=options.natural,
+        type=option_types.natural,
         default=100,
         metavar="N",
         help="how many random images to compute again (default: %(default)s)",
     )
     parser.add_argument(
         "--seed",
-        type=options.natural,
+        type=option_types.natural,
         default=int(time.time()),
         metavar="N",
         help="which images; the same seed takes the same ones (default: others each time)",

@@ -10,7 +10,6 @@ import collections
 import concurrent.futures
 import dataclasses
 import functools
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,21 +20,13 @@ from apache_beam.metrics import Metrics
 from transforms import storage
 from transforms.batches import BatchPlace, ImageBatch, ImageRow, StageSeconds
 from transforms.cores import available_cores
-from transforms.errors import (
-    ErrorRow,
-    ImageTooLargeError,
-    RecordError,
-    Stage,
-    UnusableInputError,
-    error_row,
-)
+from transforms.errors import ErrorRow, Stage, UnusableInputError, error_row
 from transforms.images import ImageSpec, decode_image
 from transforms.pixel_buffer import PixelBuffer
-from transforms.refs import ImageRef, content_version, is_content_version
-from transforms.retries import retrying
+from transforms.reading import Encoded, RecordReader, file_readers
+from transforms.refs import ImageRef
 from transforms.shards import Shard, ShardPointer, read_shard
-from transforms.tf_examples import Example, ExampleParser, ExampleSpec
-from transforms.tfrecords import read_records, where
+from transforms.tf_examples import ExampleSpec
 
 METRICS_NAMESPACE = "image_features"
 
@@ -125,7 +116,7 @@ def decode_shard(
     Yields:
       batches in the order of the shard; together they account for each of its refs once.
     """
-    records = _RecordReader(shard, spec, examples or ExampleSpec())
+    records = RecordReader(shard, spec, examples or ExampleSpec())
     pending: collections.deque[_PendingBatch] = collections.deque()
     name, size = shard.name, len(shard.refs)
     ahead = READ_AHEAD_BATCHES
@@ -134,9 +125,9 @@ def decode_shard(
             refs = shard.refs[start : start + batch_size]
             batch = _PendingBatch(BatchPlace(name, size, start, len(refs)), refs, spec)
             if refs[0].is_record:
-                records.start(batch)
+                batch.reading = records.start(refs, batch.start)
             else:
-                batch.start([functools.partial(_read_file_retrying, ref, spec) for ref in refs])
+                batch.start(file_readers(refs, spec))
             pending.append(batch)
             if len(pending) > ahead:
                 oldest = pending.popleft()
@@ -149,81 +140,6 @@ def decode_shard(
         for batch in pending:
             batch.cancel()
         records.close()
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
-class _Stored:
-    """What was read of one ref: the encoded image, its kept values and the version that it had."""
-
-    data: bytes
-    version: str
-    kept: tuple[object, ...] = ()
-
-
-# Gives what is stored of an image, or raises what is wrong with it.
-_Encoded = Callable[[], _Stored]
-
-
-def _read_file_retrying(ref: ImageRef, spec: ImageSpec) -> _Stored:
-    return retrying(functools.partial(_read_file, ref, spec))
-
-
-def _read_file(ref: ImageRef, spec: ImageSpec) -> _Stored:
-    with storage.open_input(ref.uri) as file:
-        data = file.read(spec.max_file_bytes + 1)
-        local = storage.is_local(ref.uri)
-        version = storage.version(os.fstat(file.fileno())) if local else ref.version
-    if is_content_version(ref.version):
-        version = content_version(data)
-    if len(data) > spec.max_file_bytes:
-        raise ImageTooLargeError(f"more than --max_file_bytes {spec.max_file_bytes} bytes")
-    return _Stored(data, version)
-
-
-class _RecordReader:
-    """Reads a shard's records in order, in one thread: a container is one stream."""
-
-    def __init__(self, shard: Shard, spec: ImageSpec, examples: ExampleSpec):
-        self._records: Iterator[bytes | Exception] | None = None
-        if shard.refs[0].is_record:
-            uri = shard.refs[0].uri
-            self._parser = ExampleParser(examples)
-            self._records = read_records(uri, shard.refs, spec.max_file_bytes)
-            self._thread = concurrent.futures.ThreadPoolExecutor(1, "records")
-
-    def start(self, batch: _PendingBatch) -> None:
-        """Has a batch read, after those before it, and then decoded."""
-        batch.reading = self._thread.submit(self._read, batch)
-
-    def _read(self, batch: _PendingBatch) -> None:
-        assert self._records is not None
-        started = time.perf_counter()
-        records = [next(self._records) for _ in batch.refs]
-        parsed = iter(self._parser.parse([r for r in records if isinstance(r, bytes)]))
-        results: list[Example | Exception] = []
-        for ref, record in zip(batch.refs, records, strict=True):
-            result = next(parsed) if isinstance(record, bytes) else record
-            if isinstance(record, bytes) and isinstance(result, RecordError):
-                result = RecordError(f"{where(ref)}: {result}")
-            results.append(result)
-        batch.read_seconds = time.perf_counter() - started
-        batch.start(
-            [
-                functools.partial(_example_or_raise, ref, result)
-                for ref, result in zip(batch.refs, results, strict=True)
-            ]
-        )
-
-    def close(self) -> None:
-        if self._records is not None:
-            self._thread.shutdown(cancel_futures=True)
-            self._records.close()  # type: ignore[attr-defined]  # it is a generator
-
-
-def _example_or_raise(ref: ImageRef, result: Example | Exception) -> _Stored:
-    if isinstance(result, Exception):
-        raise result
-    return _Stored(result.image, ref.version, result.kept)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -241,21 +157,22 @@ class _PendingBatch:
 
     Attributes:
       refs: of its images.
-      reading: what reads them, where that is one thread for all; None: each is read by itself.
-      read_seconds: how long that took.
+      reading: what reads them and then calls `start`, where that is one thread for all; None: each
+        is read by itself.
     """
 
     def __init__(self, place: BatchPlace, refs: Sequence[ImageRef], spec: ImageSpec):
         self.refs = refs
         self.reading: concurrent.futures.Future[None] | None = None
-        self.read_seconds = 0.0
+        self._read_seconds = 0.0
         self._place = place
         self._spec = spec
         self._buffer = PixelBuffer(len(refs), spec)
         self._futures: list[concurrent.futures.Future[_Outcome]] = []
 
-    def start(self, encoded: list[_Encoded]) -> None:
+    def start(self, encoded: list[Encoded], read_seconds: float = 0.0) -> None:
         """Has the images decoded, each of what `encoded` gives for it."""
+        self._read_seconds = read_seconds
         pool, cores = _decode_pool()
         self._futures = [
             pool.submit(self._decode, position, ref, read, cores)
@@ -282,7 +199,7 @@ class _PendingBatch:
             errors=tuple(outcome.error for outcome in outcomes if outcome.error),
             place=self._place,
             seconds=StageSeconds(
-                read=self.read_seconds + sum(outcome.read_seconds for outcome in outcomes),
+                read=self._read_seconds + sum(outcome.read_seconds for outcome in outcomes),
                 decode=sum(outcome.decode_seconds for outcome in outcomes),
                 wait=waited,
             ),
@@ -295,7 +212,7 @@ class _PendingBatch:
             future.cancel()
 
     def _decode(
-        self, position: int, ref: ImageRef, read: _Encoded, cores: threading.Semaphore
+        self, position: int, ref: ImageRef, read: Encoded, cores: threading.Semaphore
     ) -> _Outcome:
         stage: Stage = "read"
         started = read_ended = time.perf_counter()

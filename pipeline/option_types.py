@@ -1,0 +1,38 @@
+"""What an option's text may be, for argparse's `type=`.
+
+Each raises an `ArgumentTypeError` that says what is wrong with the text.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+
+AUTO = "auto"
+
+
+def positive(text: str) -> int:
+    """A whole number above 0."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number above 0")
+    return int(text)
+
+
+def batch_size(text: str) -> int | str:
+    """A whole number above 0, or `auto`."""
+    return text if text == AUTO else positive(text)
+
+
+def natural(text: str) -> int:
+    """A whole number from 0."""
+    if not text.isascii() or not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 0")
+    return int(text)
+
+
+def fraction(text: str) -> float:
+    """A number from 0 to 1."""
+    with contextlib.suppress(ValueError):
+        if 0 <= float(text) <= 1:
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
