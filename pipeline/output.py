@@ -130,14 +130,6 @@ class Output:
                 counter.update(pq.ParquetFile(file).read(["error_type"])["error_type"].to_pylist())
         return counter
 
-    def seconds(self, shards: set[str]) -> dict[str, float]:
-        """Time spent by stage on the given shards."""
-        total: collections.Counter[str] = collections.Counter()
-        for part in self.parts.values():
-            if part.shard in shards:
-                total.update(part.seconds)
-        return dict(total)
-
     def _read_all(self, read: Callable[[str], T], names: Iterable[str]) -> Iterator[T]:
         """Reads several files at a time, in order."""
         names = iter(names)

@@ -130,8 +130,9 @@ def _count_problems(
                 f"{output.directory}: {there:,} {what} in the parts, {manifest.RUN_FILE} says "
                 f"{counts[what]:,}"
             )
-    accounted = counts["matched"] + counts["kept"]
-    if counts["rows"] + counts["errors"] != accounted:
+    # Earlier versions did not tell how many rows are of images that the inputs do not hold.
+    accounted = counts["matched"] + counts.get("kept", 0)
+    if "kept" in counts and counts["rows"] + counts["errors"] != accounted:
         problems.append(
             f"{output.path(manifest.RUN_FILE)}: {counts['rows'] + counts['errors']:,} rows and "
             f"error rows for {accounted:,} images"

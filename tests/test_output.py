@@ -239,14 +239,6 @@ def test_a_missing_file_of_error_rows_is_a_mistake_that_names_it(tmp_path: pathl
     assert "delete the part of that shard" in str(info.value)
 
 
-def test_seconds_are_summed_over_the_shards_asked_for(tmp_path: pathlib.Path) -> None:
-    for shard in (A, B, C):
-        commit(tmp_path, shard, 1)
-    seconds = opened(tmp_path).seconds({A, B})
-    assert (seconds["read"], seconds["decode"], seconds["infer"]) == (2.0, 4.0, 6.0)
-    assert opened(tmp_path).seconds(set()) == {}
-
-
 def test_refreshing_sees_the_parts_that_came_and_went_since(tmp_path: pathlib.Path) -> None:
     output = opened(tmp_path)
     commit(tmp_path, A, 2)
