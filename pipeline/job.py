@@ -171,7 +171,9 @@ def _write_plan(
     generation = ""
     if plan.replaces:
         generation = str(snapshot.read_snapshot(output.directory).generation)
-    planned = shards.continue_plan(plan.todo, earlier, options.rows_per_file, generation)
+    planned = shards.continue_plan(
+        plan.todo, earlier, options.rows_per_file, generation, runners.bundles_at_once(options)
+    )
     pointers = shards.write_plan(planned, output.path(PLAN_DIRECTORY), run_id)
     storage.delete(paths)
     if pointers:

@@ -16,11 +16,21 @@ LOCAL_NAMES = frozenset({"directrunner", "fnapirunner"})
 def create(options: PipelineOptions) -> PipelineRunner | str:
     """The runner that `--runner` asks for; `DirectRunner` is Beam's in-process portable runner.
 
+    Unlike Beam's it works on several bundles at once, unless `options` say otherwise.
+
     Returns:
       a runner, or the name of one that Beam knows.
     """
     name = options.view_as(StandardOptions).runner or "DirectRunner"
-    return direct.create(options) if is_local(options) else name
+    if not is_local(options):
+        return name
+    direct.use_threads_by_default(options)
+    return direct.create(options)
+
+
+def bundles_at_once(options: PipelineOptions) -> int:
+    """How many bundles `create`'s runner works on at a time; 1 where another runner decides."""
+    return direct.bundles_at_once(options) if is_local(options) else 1
 
 
 def check_known(options: PipelineOptions) -> None:

@@ -21,9 +21,43 @@ from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from runners import worker_errors
+from transforms.cores import available_cores
 
 # Not imported: it is the main module of the worker processes.
 _LOCAL_WORKER = "runners.local_worker"
+
+
+# A batch of 32 images gives the engine at least 4 slices, for as many cores.
+_CORES_A_BATCH_FEEDS = 4
+
+
+def default_threads(cores: int) -> int:
+    """Bundles to work on at once: enough that their batches feed all cores, and one more.
+
+    The one more has a batch for the cores that would idle while another's batch comes to its end,
+    or while another shard begins or is written.
+
+    >>> [default_threads(cores) for cores in (1, 2, 8, 64)]
+    [2, 2, 3, 17]
+    """
+    return -(-cores // _CORES_A_BATCH_FEEDS) + 1
+
+
+def use_threads_by_default(options: PipelineOptions) -> None:
+    """Asks for `default_threads`, unless `options` say anything but Beam's own defaults.
+
+    One bundle at a time is `--direct_running_mode=multi_threading --direct_num_workers=1`.
+    """
+    direct_options = options.view_as(DirectOptions)
+    asked = direct_options.direct_running_mode, direct_options.direct_num_workers
+    if asked == ("in_memory", 1):
+        direct_options.direct_running_mode = "multi_threading"
+        direct_options.direct_num_workers = default_threads(available_cores())
+
+
+def bundles_at_once(options: PipelineOptions) -> int:
+    """How many bundles are worked on at a time."""
+    return options.view_as(DirectOptions).direct_num_workers or available_cores()
 
 
 def create(options: PipelineOptions) -> fn_runner.FnApiRunner:

@@ -96,6 +96,34 @@ def test_a_container_is_cut_in_order_into_shards_of_the_size_asked_for():
     assert [ref for shard in shards for ref in shard.refs] == refs
 
 
+@pytest.mark.parametrize(
+    ("images", "rows_per_file", "at_once", "shards"),
+    [
+        (10_000, 4096, 1, 3),
+        (10_000, 4096, 2, 4),
+        (10_000, 4096, 5, 5),
+        (2_000, 4096, 2, 2),
+        (1_000, 4096, 5, 3),  # none of fewer than 256 images just to have more
+        (500, 4096, 2, 1),
+        (1_000, 100, 4, 10),  # they are small already
+        (0, 4096, 2, 0),
+    ],
+)
+def test_shards_that_are_worked_on_at_once_are_alike(images, rows_per_file, at_once, shards):
+    made = group_into_shards(file_refs(images), rows_per_file, at_once=at_once)
+    assert len(made) == shards
+    assert sum(sizes(made)) == images
+    records = group_into_shards(record_refs("/a.tfrecord", images), rows_per_file, at_once=at_once)
+    assert len(records) == shards
+    assert sum(sizes(records)) == images
+
+
+def test_containers_that_are_worked_on_at_once_are_not_cut_for_that():
+    refs = [ref for name in "ab" for ref in record_refs(f"/{name}.tfrecord", 2_000)]
+    assert sizes(group_into_shards(refs, 4096, at_once=2)) == [2_000, 2_000]
+    assert sizes(group_into_shards(refs, 4096, at_once=4)) == [1_000] * 4
+
+
 def test_a_shard_never_mixes_containers_or_containers_and_files():
     refs = [*file_refs(5), *record_refs("/b.tfrecord", 3), *record_refs("/a.tfrecord", 3)]
     shards = group_into_shards(refs, 100)

@@ -1,8 +1,9 @@
 """Image refs to shards: the unit of work, of retry and of commit.
 
 A stable hash spreads files over `ceil(n / rows_per_file)` shards, each sorted by id; a container
-file is cut, in order, into shards of `rows_per_file` records. The same refs always make the same
-shards with the same names, so a retry finds what was committed.
+file is cut, in order, into shards of at most `rows_per_file` records. Where several shards are
+worked on at once, there are a few more, so that all have the same to do. The same refs always make
+the same shards with the same names, so a retry finds what was committed.
 
 The shards are planned once, where the job is launched, and lie as Parquet row groups beside the
 output; what travels through Beam is a `ShardPointer` of a few bytes. So a million refs cost the
@@ -26,6 +27,9 @@ from transforms.refs import ImageRef
 from transforms.retries import retrying
 
 SHARDS_PER_PLAN_FILE = 256
+
+# Smaller ones are not made just to have several at once.
+_MIN_ROWS = 256
 
 _GENERATION = b"generation"
 
@@ -83,9 +87,16 @@ class ShardPointer:
 
 
 def group_into_shards(
-    refs: Iterable[ImageRef], rows_per_file: int, generation: str = ""
+    refs: Iterable[ImageRef], rows_per_file: int, generation: str = "", at_once: int = 1
 ) -> list[Shard]:
     """Groups refs into shards of about `rows_per_file` images.
+
+    Args:
+      refs: the images.
+      rows_per_file: images in a shard: about, of files; at most, of a container's records.
+      generation: of the shards.
+      at_once: how many shards are worked on at a time; where there are enough images, the number of
+        shards is a multiple of it.
 
     >>> refs = [ImageRef(id=str(i), uri=str(i), version="") for i in range(10)]
     >>> sum(len(shard.refs) for shard in group_into_shards(refs, 3))
@@ -95,14 +106,19 @@ def group_into_shards(
     containers: defaultdict[str, list[ImageRef]] = defaultdict(list)
     for ref in refs:
         (containers[ref.uri] if ref.is_record else files).append(ref)
-    buckets: list[list[ImageRef]] = [[] for _ in range(math.ceil(len(files) / rows_per_file))]
+    count = _shard_count(len(files), rows_per_file, at_once)
+    buckets: list[list[ImageRef]] = [[] for _ in range(count)]
     for ref in files:
         buckets[_bucket(ref.id, len(buckets))].append(ref)
     shards = [Shard(tuple(sorted(bucket, key=_by_id)), generation) for bucket in buckets if bucket]
     for uri in sorted(containers):
         records = sorted(containers[uri], key=_by_record)
-        cuts = range(0, len(records), rows_per_file)
-        shards.extend(Shard(tuple(records[at : at + rows_per_file]), generation) for at in cuts)
+        count = _shard_count(len(records), rows_per_file, math.ceil(at_once / len(containers)))
+        rows = rows_per_file
+        if (count - 1) * rows >= len(records):  # more than are needed
+            rows = math.ceil(len(records) / count)
+        cuts = range(0, len(records), rows)
+        shards.extend(Shard(tuple(records[at : at + rows]), generation) for at in cuts)
     return shards
 
 
@@ -138,7 +154,11 @@ def read_plan(path: str) -> list[Shard]:
 
 
 def continue_plan(
-    refs: Iterable[ImageRef], earlier: Iterable[Shard], rows_per_file: int, generation: str = ""
+    refs: Iterable[ImageRef],
+    earlier: Iterable[Shard],
+    rows_per_file: int,
+    generation: str = "",
+    at_once: int = 1,
 ) -> list[Shard]:
     """`group_into_shards`, keeping the shards of an earlier plan that are still wholly to do.
 
@@ -153,7 +173,7 @@ def continue_plan(
             kept.append(shard)
             for ref in shard.refs:
                 del left[ref.id]
-    return kept + group_into_shards(left.values(), rows_per_file, generation)
+    return kept + group_into_shards(left.values(), rows_per_file, generation, at_once)
 
 
 def _read_row_group(parquet: pq.ParquetFile, row_group: int) -> Shard:
@@ -173,6 +193,13 @@ def _write(shards: Sequence[Shard], local_path: str) -> None:
             ]
             table = pa.table(columns, schema=schema)
             writer.write_table(table, row_group_size=max(1, len(shard.refs)))
+
+
+def _shard_count(images: int, rows_per_file: int, at_once: int) -> int:
+    """The least multiple of `at_once` that suffices, if that does not make the shards too small."""
+    fewest = math.ceil(images / rows_per_file)
+    even = math.ceil(fewest / at_once) * at_once
+    return max(fewest, min(even, images // _MIN_ROWS))
 
 
 def _bucket(image_id: str, buckets: int) -> int:
