@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from runners import direct
 from tests.faults.jobs import (
     Job,
     kill_group,
@@ -18,11 +19,15 @@ from tests.faults.jobs import (
     workers,
     write_crops,
 )
+from transforms.cores import available_cores
 
 IMAGES = 5000
 ROWS_PER_FILE = 50
 
 TWO_WORKERS = ["--direct_num_workers=2", "--direct_running_mode=multi_processing"]
+
+# Shards that one process works on at once.
+AT_ONCE = direct.default_threads(available_cores())
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +94,7 @@ def test_25_kills_of_the_whole_process_group(new_job, undisturbed):
         assert process.poll() is None, "it was to be killed before it is done"
         kill_group(process)
     job.finish()
-    check(job, undisturbed, kills=25, in_flight=1, what="SIGKILL of the process group")
+    check(job, undisturbed, kills=25, in_flight=AT_ONCE, what="SIGKILL of the process group")
 
 
 def test_one_of_two_worker_processes_killed(new_job, undisturbed):
@@ -125,7 +130,7 @@ def test_sigterm(new_job, undisturbed, flags):
         assert "Traceback" not in printed
         assert not (job.output / "_lease.json").exists()
     job.finish()
-    check(job, undisturbed, kills=4, in_flight=max(1, len(flags)), what=f"SIGTERM {flags}")
+    check(job, undisturbed, kills=4, in_flight=2 if flags else AT_ONCE, what=f"SIGTERM {flags}")
 
 
 def test_killed_between_writing_a_part_and_renaming_it(new_job, undisturbed):
@@ -136,4 +141,4 @@ def test_killed_between_writing_a_part_and_renaming_it(new_job, undisturbed):
         assert process.returncode == -signal.SIGKILL
         assert list(job.output.glob("_tmp-*-part-*")), "a part was written and not yet renamed"
     job.finish()
-    check(job, undisturbed, kills=5, in_flight=1, what="SIGKILL before a part is renamed")
+    check(job, undisturbed, kills=5, in_flight=AT_ONCE, what="SIGKILL before a part is renamed")
