@@ -8,6 +8,7 @@ N ?= 2000
 RUNS ?= 5
 SIZES ?= 2000,20000,200000
 REFS ?= 1000000
+WHO ?= ours, tensorflow float32
 
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
@@ -44,7 +45,8 @@ bench: $(BENCH_INSTALLED)
 
 # 2,000, 20,000 and 200,000 images; `make bench-scale SIZES=100,1000 REFS=10000` is quick.
 bench-scale: $(BENCH_INSTALLED)
-	$(BIN)/python -m benchmarks.scale --cache .cache/benchmarks --sizes $(SIZES) --refs $(REFS)
+	$(BIN)/python -m benchmarks.scale --cache .cache/benchmarks --sizes $(SIZES) --refs $(REFS) \
+		--contender '$(WHO)'
 
 $(BENCH_INSTALLED): $(INSTALLED) benchmarks/overrides.txt
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python \

@@ -69,7 +69,14 @@ def main() -> None:
     parser.add_argument("--cache", type=pathlib.Path, required=True, help="directory for all files")
     parser.add_argument("--sizes", default="2000,20000,200000", help="default: %(default)s")
     parser.add_argument("--refs", type=int, default=1_000_000, help="default: %(default)s")
+    parser.add_argument(
+        "--contender",
+        default=OURS[0].name,
+        choices=[contender.name for contender in OURS if "jpeg" in contender.kinds],
+        help="who runs (default: %(default)s); the faster the model, the more shows what grows",
+    )
     options = parser.parse_args()
+    contender = next(one for one in OURS if one.name == options.contender)
     sizes = [int(size) for size in options.sizes.split(",")]
     described = machine.describe()
     session = Session(
@@ -79,12 +86,12 @@ def main() -> None:
         dataclasses.replace(session, counts={KIND: size}).make_images()
     pairs = []
     for size in order(sizes):
-        runs = [session.run(OURS[0], KIND, many) for many in (ONE_BATCH, size)]
-        pairs.append(Pair(OURS[0].name, KIND, size, *runs))
+        runs = [session.run(contender, KIND, many) for many in (ONE_BATCH, size)]
+        pairs.append(Pair(contender.name, KIND, size, *runs))
         print(f"{size:,}: {pairs[-1].figures}", file=sys.stderr, flush=True)
     command = [sys.executable, "-m", "benchmarks.planning", str(options.refs)]
     planning = json.loads(measure(command, environment=ENVIRONMENT).stdout)
-    text = "\n".join([*described, f"{OURS[0].name}, JPEGs of 128×128.", "", table(pairs, planning)])
+    text = "\n".join([*described, f"{contender.name}, JPEGs of 128×128.", "", table(pairs, planning)])
     (session.cache / "scale.md").write_text(text + "\n")
     print(text)
 
