@@ -91,7 +91,9 @@ def main() -> None:
         print(f"{size:,}: {pairs[-1].figures}", file=sys.stderr, flush=True)
     command = [sys.executable, "-m", "benchmarks.planning", str(options.refs)]
     planning = json.loads(measure(command, environment=ENVIRONMENT).stdout)
-    text = "\n".join([*described, f"{contender.name}, JPEGs of 128×128.", "", table(pairs, planning)])
+    text = "\n".join(
+        [*described, f"{contender.name}, JPEGs of 128×128.", "", table(pairs, planning)]
+    )
     (session.cache / "scale.md").write_text(text + "\n")
     print(text)
 
