@@ -8,6 +8,7 @@ pipeline, silently uses another engine. This is the same runner that it ends up 
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
 import shlex
 import sys
@@ -25,7 +26,6 @@ from transforms.cores import available_cores
 
 # Not imported: it is the main module of the worker processes.
 _LOCAL_WORKER = "runners.local_worker"
-
 
 # A batch of 32 images gives the engine at least 4 slices, for as many cores.
 _CORES_A_BATCH_FEEDS = 4
@@ -56,8 +56,8 @@ def use_threads_by_default(options: PipelineOptions) -> None:
 
 
 def bundles_at_once(options: PipelineOptions) -> int:
-    """How many bundles are worked on at a time."""
-    return options.view_as(DirectOptions).direct_num_workers or available_cores()
+    """How many bundles are worked on at a time; of 0 workers Beam makes one for each CPU."""
+    return options.view_as(DirectOptions).direct_num_workers or multiprocessing.cpu_count()
 
 
 def create(options: PipelineOptions) -> fn_runner.FnApiRunner:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import threading
 
 import apache_beam as beam
@@ -9,24 +10,23 @@ import pytest
 from apache_beam.options.pipeline_options import PipelineOptions
 
 import runners
+from runners import direct
 from transforms.cores import available_cores
 
-TOGETHER = threading.Barrier(2)
+AT_ONCE = direct.default_threads(available_cores())
+TOGETHER = threading.Barrier(AT_ONCE)
 
 
-def wait_for_another(element: int) -> int:
-    TOGETHER.wait(timeout=60)
+def wait_for_the_others(element: int) -> int:
+    TOGETHER.wait(timeout=60)  # fails if they do not come
     return element
 
 
-def test_two_bundles_run_at_once_in_this_process_unless_asked_otherwise():
+def test_several_bundles_run_at_once_in_this_process_unless_asked_otherwise():
     options = PipelineOptions([])
-    runner = runners.create(options)
-    assert runners.bundles_at_once(options) >= 2
-    with beam.Pipeline(runner=runner, options=options) as pipeline:
-        elements = pipeline | beam.Create(range(2 * runners.bundles_at_once(options)))
-        waited = elements | beam.Map(wait_for_another) | beam.combiners.Count.Globally()
-        waited | beam.Map(lambda count: None if count else TOGETHER.abort())
+    with beam.Pipeline(runner=runners.create(options), options=options) as pipeline:
+        pipeline | beam.Create(range(AT_ONCE)) | beam.Map(wait_for_the_others)
+    assert runners.bundles_at_once(options) == AT_ONCE >= 2
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_two_bundles_run_at_once_in_this_process_unless_asked_otherwise():
         (["--direct_num_workers=3"], 3),
         (["--direct_num_workers=1", "--direct_running_mode=multi_threading"], 1),
         (["--direct_running_mode=multi_processing"], 1),
-        (["--direct_num_workers=0"], available_cores()),
+        (["--direct_num_workers=0"], multiprocessing.cpu_count()),
         (["--runner=FlinkRunner", "--direct_num_workers=3"], 1),
     ],
 )

@@ -89,10 +89,10 @@ def test_files_are_sorted_within_a_shard():
         assert ids == sorted(ids)
 
 
-def test_a_container_is_cut_in_order_into_shards_of_the_size_asked_for():
+def test_a_container_is_cut_in_order_into_equal_shards_of_at_most_the_size_asked_for():
     refs = record_refs("/a.tfrecord", 25)
     shards = group_into_shards(refs[::-1], 10)
-    assert sizes(shards) == [10, 10, 5]
+    assert sizes(shards) == [9, 9, 7]
     assert [ref for shard in shards for ref in shard.refs] == refs
 
 

@@ -1,9 +1,9 @@
 """Image refs to shards: the unit of work, of retry and of commit.
 
 A stable hash spreads files over `ceil(n / rows_per_file)` shards, each sorted by id; a container
-file is cut, in order, into shards of at most `rows_per_file` records. Where several shards are
-worked on at once, there are a few more, so that all have the same to do. The same refs always make
-the same shards with the same names, so a retry finds what was committed.
+file is cut, in order, into equal shards of at most `rows_per_file` records. Where several shards
+are worked on at once, there are a few more, so that all have the same to do. The same refs always
+make the same shards with the same names, so a retry finds what was committed.
 
 The shards are planned once, where the job is launched, and lie as Parquet row groups beside the
 output; what travels through Beam is a `ShardPointer` of a few bytes. So a million refs cost the
@@ -114,9 +114,7 @@ def group_into_shards(
     for uri in sorted(containers):
         records = sorted(containers[uri], key=_by_record)
         count = _shard_count(len(records), rows_per_file, math.ceil(at_once / len(containers)))
-        rows = rows_per_file
-        if (count - 1) * rows >= len(records):  # more than are needed
-            rows = math.ceil(len(records) / count)
+        rows = math.ceil(len(records) / count)
         cuts = range(0, len(records), rows)
         shards.extend(Shard(tuple(records[at : at + rows]), generation) for at in cuts)
     return shards
