@@ -17,9 +17,9 @@ from collections.abc import Callable
 import numpy as np
 
 from transforms import engines
-from transforms.cores import available_cores
-from transforms.images import ImageSpec, decode_image
-from transforms.models import ModelSource
+from transforms.images.decode import ImageSpec, decode_image
+from transforms.machine.cores import available_cores
+from transforms.models.source import ModelSource
 
 SECONDS = 6.0
 BATCH_SIZE = 32

@@ -18,7 +18,7 @@ from benchmarks import images, machine, report, vectors
 from benchmarks.contenders import ENVIRONMENT, OURS, THEIRS, Contender
 from benchmarks.measure import Measurement, measure
 from benchmarks.results import ONE_BATCH, Pair, Results
-from transforms import builtin
+from transforms.models import builtin
 
 LOOP = "tf.data + hub.load"
 

@@ -18,9 +18,10 @@ import PIL.Image
 
 from benchmarks.images import PHOTOS, encoded_image
 from examples.photos import sample_photos
-from transforms import builtin, jpeg
-from transforms.image_headers import read_header
-from transforms.images import ImageSpec, decode_image, resize, to_float
+from transforms.images import jpeg
+from transforms.images.decode import ImageSpec, decode_image, resize, to_float
+from transforms.images.headers import read_header
+from transforms.models import builtin
 
 HEIGHT, WIDTH = 224, 224
 EXACT, FAST = ImageSpec(HEIGHT, WIDTH), ImageSpec(HEIGHT, WIDTH, decode="fast")

@@ -13,8 +13,8 @@ import sys
 import tempfile
 import time
 
-from pipeline.output import Output
-from pipeline.plan import make_plan
+from pipeline.output.directory import Output
+from pipeline.planning.plan import make_plan
 from transforms import shards
 from transforms.refs import ImageRef
 

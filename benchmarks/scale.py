@@ -19,7 +19,7 @@ from benchmarks.compare import Session
 from benchmarks.contenders import ENVIRONMENT, OURS
 from benchmarks.measure import measure
 from benchmarks.results import ONE_BATCH, Pair
-from transforms import builtin
+from transforms.models import builtin
 
 KIND = "thumbnail"
 LIMIT_SECONDS = 4 * 3600.0

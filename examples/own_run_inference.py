@@ -13,8 +13,8 @@ from apache_beam.ml.inference.base import KeyedModelHandler, PredictionResult, R
 
 import runners.direct
 from transforms import ImageSpec, ModelSource, SavedModelHandler
-from transforms.builtin import class_names
-from transforms.images import decode_image
+from transforms.images.decode import decode_image
+from transforms.models.builtin import class_names
 
 SPEC = ImageSpec(height=224, width=224)
 

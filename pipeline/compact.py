@@ -10,11 +10,20 @@ import argparse
 import sys
 import uuid
 
-from pipeline import lease, manifest, model_options, publish, report
-from pipeline.output import COPIES_DIRECTORY, PLAN_DIRECTORY, STAGING_DIRECTORY, Output, open_output
-from transforms import snapshot, storage
+from pipeline.options import model
+from pipeline.output import lease, publish, run_record
+from pipeline.output.directory import (
+    COPIES_DIRECTORY,
+    PLAN_DIRECTORY,
+    STAGING_DIRECTORY,
+    Output,
+    open_output,
+)
+from pipeline.terminal import report
+from transforms import storage
+from transforms.dataset import snapshot
+from transforms.dataset.rewriting import copy_parts
 from transforms.errors import UserError
-from transforms.part_copies import copy_parts
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -45,7 +54,7 @@ def compact(output: Output, rows_per_file: int) -> str:
                     f"{output.directory}: a run was interrupted here; start it again and let it "
                     "finish first"
                 )
-        manifest.clear_temporaries(output)
+        run_record.clear_temporaries(output)
         return _compact(output.refresh(), rows_per_file)
 
 
@@ -60,12 +69,12 @@ def _compact(output: Output, rows_per_file: int) -> str:
         copy_parts([output.path(name) for name in names], copies.directory, (), generation)
     removed = [name for names in groups for name in names]
     stays = {name: part for name, part in output.parts.items() if name not in removed}
-    manifest.check_ids_unique([Output(output.directory, stays), copies.refresh()])
+    run_record.check_ids_unique([Output(output.directory, stays), copies.refresh()])
     publish.publish(output, publish.Change([copies], removed))
     output.refresh()
     if output.rows + output.errors != images:
         raise RuntimeError(f"{output.directory} held {images} images before and not after")
-    manifest.update_part_count(output)
+    run_record.update_part_count(output)
     return f"{report.count(before, 'part')} -> {report.count(len(output.parts), 'part')}"
 
 
@@ -86,7 +95,7 @@ def _groups(output: Output, rows_per_file: int) -> list[list[str]]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = model_options.Parser(
+    parser = model.Parser(
         prog="python -m pipeline.compact",
         description="Gathers the small parts of an output into larger ones; no row changes.",
     )

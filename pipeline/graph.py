@@ -8,10 +8,10 @@ from collections.abc import Callable
 import apache_beam as beam
 
 from pipeline.settings import Settings
-from transforms import parts
 from transforms.commit import CommitParts
-from transforms.decoding import DecodeShards
-from transforms.inference import InferFeatures
+from transforms.dataset.part import Part, part_path
+from transforms.decode import DecodeShards
+from transforms.infer import InferFeatures
 from transforms.shards import ShardPointer
 
 
@@ -21,7 +21,7 @@ def build(
     settings: Settings,
     output: str,
     before_commit: Callable[[], None],
-) -> beam.PCollection[parts.Part]:
+) -> beam.PCollection[Part]:
     """Applies the transforms; everything from decoding to commit runs as one fused stage.
 
     Args:
@@ -39,7 +39,7 @@ def build(
             settings.image,
             settings.batch_size,
             settings.examples,
-            part_path=functools.partial(parts.part_path, output),
+            part_path=functools.partial(part_path, output),
         )
         | "Infer" >> InferFeatures(settings.source, settings.engine, settings.precision)
         | "Commit" >> CommitParts(output, settings.part_format, before_commit)

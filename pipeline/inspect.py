@@ -12,11 +12,11 @@ import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
-from pipeline import logs
+from pipeline.terminal import logs
 
 if TYPE_CHECKING:
-    from transforms.conformance import Examination
-    from transforms.models import ModelSource
+    from transforms.examine.examination import Examination
+    from transforms.models.source import ModelSource
 
 CONFORMANT, NOT_CONFORMANT, MISTAKE = 0, 1, 2
 
@@ -31,9 +31,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         options = _parser().parse_args(argv)
         source, image_size = _source(options)
-        from transforms import conformance
+        from transforms.examine.examination import examine
 
-        examination = conformance.examine(source, image_size)
+        examination = examine(source, image_size)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return MISTAKE
@@ -46,33 +46,33 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    from pipeline import model_options
+    from pipeline.options import model
 
-    parser = model_options.Parser(
+    parser = model.Parser(
         prog="python -m pipeline.inspect",
         description="What a model is, and whether it follows TensorFlow Hub's image API.",
         epilog="Exit codes: 0 it follows the API; 1 a check fails; 2 a mistake in the command.",
         allow_abbrev=False,
     )
     parser.add_argument("model", metavar="MODEL", help="as --model of pipeline.run")
-    model_options.add_arguments(parser)
+    model.add_arguments(parser)
     parser.add_argument("--json", action="store_true", help="print JSON for machines")
     return parser
 
 
 def _source(options: Any) -> tuple[ModelSource, tuple[int, int] | None]:
-    from transforms.tensorflow_import import import_tensorflow
+    from transforms.machine.tensorflow_import import import_tensorflow
 
     import_tensorflow()
-    from pipeline import model_options
+    from pipeline.options import model
 
-    size = model_options.image_size(options)
-    return model_options.source(options), size
+    size = model.image_size(options)
+    return model.source(options), size
 
 
 def _run_command(options: Any, examination: Examination) -> str | None:
     """The `pipeline.run` command for the model; None if it cannot be run."""
-    from transforms import builtin
+    from transforms.models import builtin
 
     loaded = examination.loaded
     added: dict[str, str | None] = {}

@@ -18,16 +18,27 @@ from apache_beam.options.pipeline_options import StandardOptions, TestOptions
 from apache_beam.runners.runner import PipelineState
 
 import runners
-from pipeline import graph, lease, manifest, publish, report, settings
-from pipeline.options import ImageOptions
-from pipeline.output import LEASE_FILE, PLAN_DIRECTORY, STAGING_DIRECTORY, Output, open_output
-from pipeline.plan import Plan, describe, make_plan
-from pipeline.progress import Progress
+from pipeline import graph, settings
+from pipeline.options.arguments import ImageOptions
+from pipeline.output import lease, publish, run_record
+from pipeline.output.directory import (
+    LEASE_FILE,
+    PLAN_DIRECTORY,
+    STAGING_DIRECTORY,
+    Output,
+    open_output,
+)
+from pipeline.planning.plan import Plan, describe, make_plan
 from pipeline.settings import Settings
-from transforms import match, parts, shards, snapshot, storage
-from transforms.content_versions import with_content_versions
+from pipeline.terminal import report
+from pipeline.terminal.progress import Progress
+from transforms import shards, storage
+from transforms.dataset import snapshot
+from transforms.dataset.part import is_part_name, read_part
 from transforms.errors import UserError
-from transforms.models import ModelSource
+from transforms.inputs.content_versions import with_content_versions
+from transforms.inputs.listing import Listing, list_images
+from transforms.models.source import ModelSource
 
 DONE, FAILED, MISTAKE = 0, 1, 2
 
@@ -66,7 +77,7 @@ def run(options: ImageOptions, argv: list[str]) -> int:
         if dead is not None:
             _say(f"taking over from {dead.who}, which ended before it was done")
         if options.overwrite:
-            manifest.overwrite(output)
+            run_record.overwrite(output)
         if publish.roll_forward(output):
             _say("brought to its end: a change that a run had begun to publish")
         return _run(options, argv, run_id, started, listing, resolved, output, pipeline)
@@ -77,29 +88,29 @@ def _run(
     argv: list[str],
     run_id: str,
     started: float,
-    listing: match.Listing,
+    listing: Listing,
     resolved: Settings,
     output: Output,
     pipeline: beam.Pipeline,
 ) -> int:
     """What is done under the lease."""
     plan = _plan(options, listing, resolved, output, publish.staging(output))
-    manifest.clear_temporaries(output)
+    run_record.clear_temporaries(output)
     target = publish.staging(output).refresh() if plan.replaces else output
     pointers = _write_plan(options, plan, output, run_id)
     for refs in (listing.refs, plan.todo):
         refs.clear()  # they are written down, and there may be millions
     run = {
         "run_id": run_id,
-        "command": manifest.command_line(argv),
-        "arguments": manifest.without_secrets(argv),
+        "command": run_record.command_line(argv),
+        "arguments": run_record.without_secrets(argv),
         "started": report.iso(started),
         "matched": plan.matched,
         "todo": plan.computes,
         "shards": [pointer.name for pointer in pointers],
         "parts_in": STAGING_DIRECTORY if plan.replaces else "",
     }
-    manifest.start(output, run)
+    run_record.start(output, run)
     pipeline_started = time.time()
     if pointers:
         may_commit = functools.partial(lease.check_held, output.path(LEASE_FILE), run_id)
@@ -122,7 +133,7 @@ def _run(
     )
     told["fingerprint"] = dict(resolved.part_format.fingerprint)
     told["parity"] = resolved.parity and dataclasses.asdict(resolved.parity)
-    manifest.finish(output, told, succeeded)
+    run_record.finish(output, told, succeeded)
     with contextlib.suppress(BrokenPipeError):  # all is committed, whoever reads this
         print("\n".join(report.summary(told, output)), flush=True)
     if not succeeded:
@@ -136,7 +147,7 @@ def _run(
 
 def _plan(
     options: ImageOptions,
-    listing: match.Listing,
+    listing: Listing,
     resolved: Settings,
     output: Output,
     staging: Output,
@@ -148,8 +159,8 @@ def _plan(
     """
     if not options.overwrite:
         fingerprint = dict(resolved.part_format.fingerprint)
-        manifest.check_parts(output, fingerprint)
-        manifest.check_parts(staging, fingerprint)
+        run_record.check_parts(output, fingerprint)
+        run_record.check_parts(staging, fingerprint)
     plan = make_plan(listing.refs, output, staging, options.mode, options.retry_errors)
     there = output.rows + output.errors
     if plan.gone > options.max_gone_rate * there:
@@ -166,7 +177,7 @@ def _write_plan(
     options: ImageOptions, plan: Plan, output: Output, run_id: str
 ) -> list[shards.ShardPointer]:
     """Groups what is to do into shards, as an interrupted run had them, and writes them down."""
-    paths = manifest.earlier_plans(output)
+    paths = run_record.earlier_plans(output)
     earlier = (shard for path in paths for shard in shards.read_plan(path))
     generation = ""
     if plan.replaces:
@@ -188,21 +199,21 @@ def _publish(plan: Plan, output: Output) -> None:
       DuplicateIdsError: an id would be there twice.
     """
     if not plan.replaces:
-        manifest.check_ids_unique([output])
+        run_record.check_ids_unique([output])
         return
     change = publish.prepare(output, plan.drop, plan.drop_staged)
     stays = {name: part for name, part in output.parts.items() if name not in plan.drop}
-    manifest.check_ids_unique([Output(output.directory, stays), *change.added])
+    run_record.check_ids_unique([Output(output.directory, stays), *change.added])
     publish.publish(output, change)
     output.refresh()
 
 
-def _list_while_loading(options: ImageOptions) -> tuple[match.Listing, ModelSource]:
+def _list_while_loading(options: ImageOptions) -> tuple[Listing, ModelSource]:
     """Lists the inputs while the model is staged, TensorFlow imported and the model loaded."""
     pool = concurrent.futures.ThreadPoolExecutor(1, "load")
     try:
         loading = pool.submit(settings.open_model, options)
-        listing = match.list_images(
+        listing = list_images(
             options.input, options.input_format, options.tfrecord_id_key, options.label_from_parent
         )
         if options.version == "sha256":
@@ -218,9 +229,9 @@ def _engine_before(options: ImageOptions, output: Output) -> str | None:
     if options.engine != "auto" or options.overwrite:
         return None
     for name in storage.list_names(output.directory):
-        if parts.is_part_name(name):
+        if is_part_name(name):
             with contextlib.suppress(OSError, ValueError):  # told when all parts are checked
-                return parts.read_part(output.path(name)).fingerprint.get("engine")
+                return read_part(output.path(name)).fingerprint.get("engine")
     return None
 
 

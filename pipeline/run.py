@@ -12,7 +12,7 @@ import sys
 import traceback
 from typing import NoReturn
 
-from pipeline import interrupts, logs
+from pipeline.terminal import interrupts, logs
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -21,11 +21,12 @@ def main(argv: list[str] | None = None) -> int:
     logs.set_up(verbose="--verbose" in argv)
     with interrupts.noticed() as noticed:
         try:
-            from pipeline import job, options
+            from pipeline import job
+            from pipeline.options.arguments import parse
             from transforms.errors import UserError, one_line
 
             try:
-                return job.run(options.parse(argv), argv)
+                return job.run(parse(argv), argv)
             except UserError as error:
                 print(f"error: {error}", file=sys.stderr)
                 return job.MISTAKE

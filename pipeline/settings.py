@@ -6,17 +6,21 @@ import dataclasses
 import hashlib
 import json
 
-from pipeline import PROGRAM, __version__, model_options
-from pipeline.model_options import image_size
-from pipeline.option_types import AUTO
-from pipeline.options import ImageOptions, kept_names
-from transforms import builtin, engines, loading, models, scores
+from pipeline import PROGRAM, __version__
+from pipeline.options import model as model_options
+from pipeline.options.arguments import ImageOptions, kept_names
+from pipeline.options.model import image_size
+from pipeline.options.types import AUTO
+from transforms import engines
+from transforms.dataset import scores
+from transforms.dataset.columns import PartFormat
 from transforms.engines import parity
 from transforms.engines.batch_size import measure_batch_size
 from transforms.errors import UserError, one_line
-from transforms.images import ImageSpec, blank_images
-from transforms.part_format import PartFormat
-from transforms.tf_examples import ExampleSpec, check_feature, infer_columns
+from transforms.images.decode import ImageSpec, blank_images
+from transforms.inputs.examples import ExampleSpec, check_feature, infer_columns
+from transforms.models import builtin, loading
+from transforms.models import source as models
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,10 +20,11 @@ import sys
 import time
 from typing import Any
 
-from pipeline import model_options, report
-from pipeline.output import open_finished
-from pipeline.state import State, Status, tell
-from pipeline.watch import Run, Watcher
+from pipeline.options import model
+from pipeline.output.directory import open_finished
+from pipeline.output.observer import Run, Watcher
+from pipeline.output.state import State, Status, tell
+from pipeline.terminal import report
 from transforms.errors import UserError, one_line
 
 TOLD, UNREADABLE, MISTAKE, INTERRUPTED = 0, 1, 2, 130
@@ -212,7 +213,7 @@ def _seconds(text: str) -> float:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = model_options.Parser(
+    parser = model.Parser(
         prog="python -m pipeline.status",
         description="How far a run is: at work or over, on any runner, from the output alone.",
         epilog="Exit codes: 0 told, whatever the state; 1 a file is damaged; 2 a mistake in the "

@@ -15,15 +15,20 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline import lease, logs, manifest, model_options, option_types, options, settings
-from pipeline.output import Output, open_finished
-from pipeline.part_checks import Checked, check_parts
-from pipeline.recompute import Recomputed, recompute
-from pipeline.report import count
-from pipeline.sample import Sample, StoredImage
-from transforms import snapshot, storage
+from pipeline import settings
+from pipeline.checks.parts import Checked, check_parts
+from pipeline.checks.recompute import Recomputed, recompute
+from pipeline.checks.sample import Sample, StoredImage
+from pipeline.options import model, types
+from pipeline.options.arguments import parse
+from pipeline.output import lease, run_record
+from pipeline.output.directory import Output, open_finished
+from pipeline.terminal import logs
+from pipeline.terminal.report import count
+from transforms import storage
+from transforms.dataset import snapshot
+from transforms.dataset.part import is_part_name
 from transforms.errors import UserError
-from transforms.parts import is_part_name
 
 WHOLE, DIFFERENT, MISTAKE = 0, 1, 2
 
@@ -98,12 +103,12 @@ def verify(output: Output, size: int, seed: int, flags: Sequence[str] = ()) -> V
 def _last_run(output: Output) -> tuple[dict[str, Any] | None, list[str]]:
     """What `_run.json` says, or what is known of a run that did not finish; and what is wrong."""
     try:
-        report = manifest.read_report(output)
+        report = run_record.read_report(output)
     except ValueError as error:
         return None, [f"{error}; the next run writes it anew"]
     if report is not None:
         return report, []
-    interrupted = manifest.read_started(output)
+    interrupted = run_record.read_started(output)
     how = f": {interrupted['command']}" if interrupted else ""
     return interrupted, [
         f"{output.directory}: the last run did not finish; the same command again continues{how}"
@@ -127,14 +132,14 @@ def _count_problems(
     for what, there in (("rows", checked.rows), ("errors", checked.errors)):
         if there != counts[what]:
             problems.append(
-                f"{output.directory}: {there:,} {what} in the parts, {manifest.RUN_FILE} says "
+                f"{output.directory}: {there:,} {what} in the parts, {run_record.RUN_FILE} says "
                 f"{counts[what]:,}"
             )
     # Earlier versions did not tell how many rows are of images that the inputs do not hold.
     accounted = counts["matched"] + counts.get("kept", 0)
     if "kept" in counts and counts["rows"] + counts["errors"] != accounted:
         problems.append(
-            f"{output.path(manifest.RUN_FILE)}: {counts['rows'] + counts['errors']:,} rows and "
+            f"{output.path(run_record.RUN_FILE)}: {counts['rows'] + counts['errors']:,} rows and "
             f"error rows for {accounted:,} images"
         )
     return problems
@@ -143,12 +148,12 @@ def _count_problems(
 def _recompute(
     output: Output, images: list[StoredImage], arguments: list[str], checked: Checked
 ) -> tuple[Recomputed, list[str]]:
-    parsed = options.parse([*arguments, "--output", output.directory])
+    parsed = parse([*arguments, "--output", output.directory])
     source = settings.open_model(parsed)
     before = checked.fingerprint.get("engine")
     resolved = settings.resolve(parsed, source, sorted(checked.containers), before)
     now = dict(resolved.part_format.fingerprint)
-    differing = manifest.differences(checked.fingerprint, now)
+    differing = run_record.differences(checked.fingerprint, now)
     problems = [f"{output.directory}: other settings now: {what}" for what in differing]
     return recompute(images, resolved), problems
 
@@ -190,7 +195,7 @@ def _as_text(verdict: Verdict) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = model_options.Parser(
+    parser = model.Parser(
         prog="python -m pipeline.verify",
         usage="%(prog)s OUT [--sample N] [--seed N] [--json] [option of pipeline.run ...]",
         description="Checks every part of an output and computes some of its images again.",
@@ -202,14 +207,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("output", metavar="OUT", help="output directory of pipeline.run")
     parser.add_argument(
         "--sample",
-        type=option_types.natural,
+        type=types.natural,
         default=100,
         metavar="N",
         help="how many random images to compute again (default: %(default)s)",
     )
     parser.add_argument(
         "--seed",
-        type=option_types.natural,
+        type=types.natural,
         default=int(time.time()),
         metavar="N",
         help="which images; the same seed takes the same ones (default: others each time)",

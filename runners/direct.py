@@ -22,7 +22,7 @@ from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from runners import worker_errors
-from transforms.cores import available_cores
+from transforms.machine.cores import available_cores
 
 # Not imported: it is the main module of the worker processes.
 _LOCAL_WORKER = "runners.local_worker"

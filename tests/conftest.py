@@ -17,7 +17,7 @@ import pytest
 
 from examples.photos import sample_photos
 from pipeline import run
-from transforms.tensorflow_import import import_tensorflow
+from transforms.machine.tensorflow_import import import_tensorflow
 
 import_tensorflow()
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 import tensorflow_hub as hub
 import tf_keras
 
-from transforms import builtin
+from transforms.models import builtin
 
 v1 = tf.compat.v1
 

@@ -10,8 +10,8 @@ import tarfile
 
 import pytest
 
-from transforms import archives
-from transforms.archives import ArchiveError, Limits
+from transforms.models import archives
+from transforms.models.archives import ArchiveError, Limits
 
 MODEL = {"saved_model.pb": b"graph", "variables/variables.index": b"index" * 1000}
 

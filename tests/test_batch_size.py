@@ -14,8 +14,8 @@ import pytest
 from tests.conftest import TINY_SIZE, Finished, write_random_images
 from transforms import engines
 from transforms.engines.batch_size import SIZES, measure_batch_size
-from transforms.images import ImageSpec
-from transforms.models import ModelSource
+from transforms.images.decode import ImageSpec
+from transforms.models.source import ModelSource
 
 SPEC = ImageSpec(TINY_SIZE, TINY_SIZE)
 IMAGE_BYTES = TINY_SIZE * TINY_SIZE * 3 * 4

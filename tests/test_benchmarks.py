@@ -16,8 +16,8 @@ from benchmarks import claims, contenders, images, report, results, vectors
 from benchmarks.compare import Session
 from benchmarks.measure import Measurement, measure
 from tests.conftest import ROOT
-from transforms import builtin
-from transforms.tfrecords import scan
+from transforms.inputs.tfrecords import scan
+from transforms.models import builtin
 
 BURN_AND_HOLD = """
 import time

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from skimage import data_dir  # type: ignore[attr-defined]
 
-from transforms import builtin
-from transforms.builtin import efficientnet_lite0, weights
+from transforms.models import builtin
+from transforms.models.builtin import efficientnet_lite0, weights
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -283,7 +283,7 @@ def test_the_cache_is_where_the_environment_says(
 
 def test_a_second_call_imports_no_tensorflow(cache: str) -> None:
     script = (
-        "import sys; from transforms import builtin; "
+        "import sys; from transforms.models import builtin; "
         "print(builtin.exported('feature_vector', sys.argv[1])); "
         "builtin.class_names(); print('tensorflow' in sys.modules)"
     )
@@ -293,7 +293,7 @@ def test_a_second_call_imports_no_tensorflow(cache: str) -> None:
 
 def test_two_processes_export_at_the_same_moment(tmp_path: pathlib.Path) -> None:
     script = (
-        "import sys, tensorflow; from transforms import builtin; "
+        "import sys, tensorflow; from transforms.models import builtin; "
         "print('ready', flush=True); sys.stdin.readline(); "
         "print(builtin.exported('feature_vector', sys.argv[1]))"
     )

@@ -17,16 +17,16 @@ from apache_beam.testing.util import assert_that, equal_to
 
 import runners.direct
 from tests.conftest import TINY_SIZE, TINY_WIDTH, write_random_images
-from transforms import parts, shards
+from transforms import shards
 from transforms.batches import BatchPlace, FeatureBatch, ImageRow
 from transforms.commit import CommitParts
-from transforms.decoding import DecodeShards
+from transforms.dataset.columns import PartFormat
+from transforms.dataset.part import Part, part_name, read_part
+from transforms.decode import DecodeShards
 from transforms.errors import CorruptImageError, error_row
-from transforms.images import ImageSpec
-from transforms.inference import InferFeatures
-from transforms.models import ModelSource
-from transforms.part_format import PartFormat
-from transforms.parts import Part
+from transforms.images.decode import ImageSpec
+from transforms.infer import InferFeatures
+from transforms.models.source import ModelSource
 from transforms.refs import ImageRef
 from transforms.shards import ShardPointer
 
@@ -84,7 +84,7 @@ def run(
 
 
 def parts_in(output: pathlib.Path) -> list[Part]:
-    return [parts.read_part(str(path)) for path in sorted(output.glob("part-*"))]
+    return [read_part(str(path)) for path in sorted(output.glob("part-*"))]
 
 
 def in_order(batches: Sequence[FeatureBatch]) -> Callable:
@@ -135,7 +135,7 @@ def test_each_shard_becomes_a_part_with_all_its_images(
     assert sorted([*frame["id"], *errors]) == sorted(matched)
     for pointer in pointers:
         ids = [ref.id for ref in shards.read_shard(pointer).refs if ref.id not in errors]
-        table = pq.read_table(tmp_path / "out" / parts.part_name(pointer.name))
+        table = pq.read_table(tmp_path / "out" / part_name(pointer.name))
         assert table["id"].to_pylist() == ids
 
 

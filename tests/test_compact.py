@@ -14,7 +14,7 @@ import pytest
 
 from pipeline import compact, verify
 from tests.conftest import ROOT, Finished, write_random_images
-from transforms.snapshot import load_features
+from transforms.dataset.snapshot import load_features
 
 
 @pytest.fixture

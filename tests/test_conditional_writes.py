@@ -9,8 +9,14 @@ import pytest
 
 from tests import object_stores
 from tests.test_storage import ObjectStore
-from transforms import conditional_writes, storage
-from transforms.conditional_writes import Stored, delete_if_unchanged, read, write_if_unchanged
+from transforms import storage
+from transforms.storage import conditional_writes
+from transforms.storage.conditional_writes import (
+    Stored,
+    delete_if_unchanged,
+    read,
+    write_if_unchanged,
+)
 
 
 @pytest.fixture(scope="module", params=["local", "no conditions", "gs", "s3"])

@@ -12,8 +12,8 @@ import pytest
 import tensorflow as tf
 
 from tests.conftest import Finished, write_random_images
-from transforms.content_versions import with_content_versions
-from transforms.match import list_images
+from transforms.inputs.content_versions import with_content_versions
+from transforms.inputs.listing import list_images
 from transforms.refs import content_version
 
 LIMIT = 2**20

@@ -21,7 +21,7 @@ from apache_beam.testing.util import assert_that, equal_to
 
 import runners.direct
 from tests.conftest import write_random_images
-from transforms import match, parts, shards, storage, tf_examples
+from transforms import shards, storage
 from transforms.batches import (
     BatchCoder,
     BatchPlace,
@@ -30,10 +30,13 @@ from transforms.batches import (
     ImageRow,
     StageSeconds,
 )
-from transforms.decoding import DecodeShards, decode_shard
-from transforms.images import ImageSpec
-from transforms.inference import InferFeatures
-from transforms.models import ModelSource
+from transforms.dataset import part as parts
+from transforms.decode import DecodeShards, decode_shard
+from transforms.images.decode import ImageSpec
+from transforms.infer import InferFeatures
+from transforms.inputs import examples as tf_examples
+from transforms.inputs.listing import list_images
+from transforms.models.source import ModelSource
 from transforms.refs import ImageRef
 from transforms.shards import Shard
 
@@ -80,7 +83,7 @@ def write_examples(
 def decode_records(
     path: pathlib.Path, batch_size: int, spec: ImageSpec = SPEC, keep: Sequence[str] = ()
 ) -> list[ImageBatch]:
-    listing = match.list_images([str(path)], "tfrecord")
+    listing = list_images([str(path)], "tfrecord")
     examples = tf_examples.ExampleSpec(keep=tf_examples.infer_columns(str(path), list(keep)))
     [shard] = shards.group_into_shards(listing.refs, 1000)
     return list(decode_shard(shard, spec, batch_size, examples))
@@ -310,7 +313,7 @@ def test_a_container_that_vanished_is_one_error_row_a_record(tmp_path: pathlib.P
     images = [path.read_bytes() for path in write_random_images(tmp_path, 5)]
     records = tmp_path / "data.tfrecord"
     write_examples(records, images)
-    [shard] = shards.group_into_shards(match.list_images([str(records)]).refs, 100)
+    [shard] = shards.group_into_shards(list_images([str(records)]).refs, 100)
     records.unlink()
     batches = list(decode_shard(shard, SPEC, 2))
     errors = [error for batch in batches for error in batch.errors]
@@ -325,7 +328,7 @@ def test_a_consumer_that_stops_early_leaves_no_container_open(tmp_path: pathlib.
     images = [path.read_bytes() for path in write_random_images(tmp_path, 12)]
     records = tmp_path / "data.tfrecord"
     write_examples(records, images)
-    [shard] = shards.group_into_shards(match.list_images([str(records)]).refs, 100)
+    [shard] = shards.group_into_shards(list_images([str(records)]).refs, 100)
     batches = decode_shard(shard, SPEC, 2)
     next(batches)
     assert str(records) in open_paths()

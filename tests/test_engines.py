@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 from tests.conftest import ROOT, TINY_SIZE, save_tiny_model
-from transforms import builtin, engines
+from transforms import engines
 from transforms.engines import parity
 from transforms.engines.slices import in_slices
 from transforms.errors import UserError
-from transforms.images import ImageSpec, decode_image, to_float
-from transforms.models import ModelSource
+from transforms.images.decode import ImageSpec, decode_image, to_float
+from transforms.models import builtin
+from transforms.models.source import ModelSource
 
 BUILTIN = ModelSource(builtin.NAME)
 
@@ -84,7 +85,7 @@ def test_a_warm_cache_needs_no_tensorflow(tmp_path: pathlib.Path) -> None:
     expected = engines.load(tiny(model), "openvino")(images)
     program = (
         "import sys, numpy as np; from transforms import engines; "
-        "from transforms.models import ModelSource; "
+        "from transforms.models.source import ModelSource; "
         f"engine = engines.load(ModelSource('m', path={str(model)!r}), 'openvino'); "
         f"images = np.random.default_rng(3).random((3, {TINY_SIZE}, {TINY_SIZE}, 3), np.float32); "
         "print(engine(images).tolist()); assert 'tensorflow' not in sys.modules"
@@ -99,7 +100,7 @@ def test_the_first_answers_of_new_processes_come(tiny_model: pathlib.Path) -> No
     engines.load(tiny(tiny_model), "openvino")(random_images(1))  # converted into the cache
     program = (
         "import numpy as np; from transforms import engines; "
-        "from transforms.models import ModelSource; "
+        "from transforms.models.source import ModelSource; "
         f"engine = engines.load(ModelSource('m', path={str(tiny_model)!r}), 'openvino'); "
         f"print(engine(np.zeros((64, {TINY_SIZE}, {TINY_SIZE}, 3), np.float32)).shape)"
     )

@@ -18,7 +18,6 @@ import numpy as np
 import PIL.Image
 import pytest
 
-from transforms import images
 from transforms.errors import (
     CorruptImageError,
     EmptyImageError,
@@ -27,7 +26,7 @@ from transforms.errors import (
     NotAnImageError,
     UnsupportedImageError,
 )
-from transforms.images import ImageSpec, decode_image, read_header, to_float
+from transforms.images.decode import ImageSpec, decode_image, read_header, resize, to_float
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -345,7 +344,7 @@ def test_resizing_is_bit_equal_to_converting_the_whole_image(seed: int):
     ]:
         rgb = shapes.integers(0, 256, (height, width, 3), dtype=np.uint8)
         expected = tensorflow_resized(rgb, out_height, out_width)
-        resized = images.resize(rgb, out_height, out_width)
+        resized = resize(rgb, out_height, out_width)
         assert resized.dtype == np.float32
         assert np.array_equal(resized, expected), (height, width, out_height, out_width)
 
@@ -355,14 +354,14 @@ def test_large_images_are_resized_bit_for_bit_too(shape: tuple[int, int]):
     rgb = np.random.default_rng(0).integers(0, 256, (*shape, 3), dtype=np.uint8)
     for target in [(224, 224), (3, 501), (1, 1)]:
         expected = tensorflow_resized(rgb, *target)
-        assert np.array_equal(images.resize(rgb, *target), expected)
+        assert np.array_equal(resize(rgb, *target), expected)
 
 
 def test_resizing_a_wide_image_takes_memory_for_the_pixels_that_it_needs():
     rgb = np.zeros((1, 3_000_000, 3), np.uint8)
     tracemalloc.start()
     try:
-        images.resize(rgb, 224, 224)
+        resize(rgb, 224, 224)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -20,14 +20,15 @@ from apache_beam.testing.util import assert_that, equal_to
 
 import runners.direct
 from tests.conftest import TINY_SIZE, TINY_WIDTH, save_tiny_model, write_random_images
-from transforms import engines, loading, models, shards
+from transforms import engines, shards
 from transforms.batches import BatchPlace, FeatureBatch, ImageBatch, ImageRow, StageSeconds
-from transforms.decoding import DecodeShards, decode_shard
+from transforms.decode import DecodeShards, decode_shard
 from transforms.engines import tensorflow as tensorflow_engine
 from transforms.errors import CorruptImageError, UserError, error_row
-from transforms.images import ImageSpec
-from transforms.inference import InferFeatures, SavedModelHandler
-from transforms.models import ModelSource
+from transforms.images.decode import ImageSpec
+from transforms.infer import InferFeatures, SavedModelHandler
+from transforms.models import loading
+from transforms.models.source import ModelSource, Task
 from transforms.refs import ImageRef
 
 SHAPE = (TINY_SIZE, TINY_SIZE, 3)
@@ -191,7 +192,7 @@ def test_a_pipeline_gives_the_vectors_of_hub_load(
 
 @pytest.mark.parametrize(("task", "width"), [("feature_vector", 1280), ("classification", 1000)])
 def test_the_builtin_model_gives_the_vectors_of_hub_load(
-    tmp_path: pathlib.Path, photos: list[pathlib.Path], task: models.Task, width: int
+    tmp_path: pathlib.Path, photos: list[pathlib.Path], task: Task, width: int
 ) -> None:
     source = ModelSource(task=task)
     paths = sorted(photos)[:3]

@@ -17,7 +17,9 @@ import tensorflow as tf
 
 from pipeline import inspect
 from tests.conftest import ROOT
-from transforms import conformance, models, probing
+from transforms.examine import probes
+from transforms.examine.examination import examine
+from transforms.models.source import ModelSource
 
 SIZE, WIDTH = 16, 8
 _FREE, _FIXED = (None, None, None, 3), (None, SIZE, SIZE, 3)
@@ -293,11 +295,11 @@ def test_a_model_of_encoded_images_is_described(tmp_path, look):
 def test_heavy_models_are_asked_for_few_pixels_only_if_they_leave_the_size_free(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(probing, "_HEAVY_SECONDS", 0.0)
+    monkeypatch.setattr(probes, "_HEAVY_SECONDS", 0.0)
     free, fixed = tmp_path / "free", tmp_path / "fixed"
     free.mkdir(), fixed.mkdir()
     sizes = [
-        conformance.examine(models.ModelSource(name=path), asked).image_size
+        examine(ModelSource(name=path), asked).image_size
         for path, asked in (
             (_save(free, _good, _FREE), None),
             (str(free / "model"), (40, 50)),
@@ -381,7 +383,7 @@ def test_damaged_files_are_a_mistake(tmp_path, capsys):
 
 
 def test_probe_images_are_always_the_same_and_in_range():
-    images = probing.probe_images(10, 12)
+    images = probes.probe_images(10, 12)
     assert images.shape == (8, 10, 12, 3) and images.dtype == np.float32
     assert images.min() >= 0 and images.max() <= 1
-    np.testing.assert_array_equal(images, probing.probe_images(10, 12))
+    np.testing.assert_array_equal(images, probes.probe_images(10, 12))

@@ -21,9 +21,10 @@ from tests.test_images import (
     saved,
     tensorflow_pixels,
 )
-from transforms import builtin, jpeg
 from transforms.errors import CorruptImageError, ImageError
-from transforms.images import ImageSpec, decode_image, read_header, to_float
+from transforms.images import jpeg
+from transforms.images.decode import ImageSpec, decode_image, read_header, to_float
+from transforms.models import builtin
 
 ENCODINGS: dict[str, dict[str, object]] = {
     **{

@@ -15,9 +15,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline import lease
-from pipeline.lease import Lease, LeaseLostError
-from pipeline.output import Output
+from pipeline.output import lease
+from pipeline.output.directory import Output
+from pipeline.output.lease import Lease, LeaseLostError
 from transforms.errors import UserError
 
 ROOT = pathlib.Path(__file__).parent.parent

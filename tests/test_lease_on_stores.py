@@ -11,13 +11,13 @@ from collections.abc import Iterator
 
 import pytest
 
-from pipeline import lease
-from pipeline.output import Output
+from pipeline.output import lease
+from pipeline.output.directory import Output
 from tests import object_stores
 from tests.object_stores import Store
 from tests.test_lease import ROOT, elsewhere, race
-from transforms.conditional_writes import write_if_unchanged
 from transforms.errors import UserError
+from transforms.storage.conditional_writes import write_if_unchanged
 
 
 @pytest.fixture(scope="module", params=[object_stores.gcs_with_conditions, object_stores.s3])

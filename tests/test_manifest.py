@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import manifest
-from pipeline.output import Output, open_output
+from pipeline.output import run_record
+from pipeline.output.directory import Output, open_output
 from tests.test_output import (
     SETTINGS,
     SPARK_PART,
@@ -24,14 +24,16 @@ from tests.test_output import (
     opened,
     orphan,
 )
-from transforms import parts, snapshot, storage
+from transforms import storage
+from transforms.dataset import snapshot
+from transforms.dataset.part import FOOTER_KEY
 from transforms.errors import CorruptImageError, UserError
 
 
 def mistake(directory: pathlib.Path, fingerprint: dict[str, str] = SETTINGS) -> str:
     """What is told of a directory that cannot be continued with these settings: one line."""
     with pytest.raises(UserError) as info:
-        manifest.check_parts(open_output(str(directory)), fingerprint)
+        run_record.check_parts(open_output(str(directory)), fingerprint)
     message = str(info.value)
     assert message.startswith(f"--output {directory}")
     assert len(message.splitlines()) == 1
@@ -44,7 +46,7 @@ def mistake(directory: pathlib.Path, fingerprint: dict[str, str] = SETTINGS) -> 
 def test_the_same_settings_continue(tmp_path: pathlib.Path) -> None:
     commit(tmp_path, A, 3)
     output = open_output(str(tmp_path))
-    manifest.check_parts(output, SETTINGS)
+    run_record.check_parts(output, SETTINGS)
     assert output.rows == 3
 
 
@@ -88,7 +90,7 @@ def replace_by_another_programs(path: pathlib.Path) -> None:
 
 def replace_by_another_versions(path: pathlib.Path) -> None:
     """Its footer is ours, but lacks what this version writes."""
-    table = pa.table({"a": [1]}).replace_schema_metadata({parts.FOOTER_KEY: b'{"shard": "a"}'})
+    table = pa.table({"a": [1]}).replace_schema_metadata({FOOTER_KEY: b'{"shard": "a"}'})
     pq.write_table(table, path)
 
 
@@ -117,8 +119,8 @@ RUN = "0123456789ab"
 
 
 def finish(output: Output, report: dict, succeeded: bool) -> None:
-    manifest.clear_temporaries(output)
-    manifest.finish(output, {"run_id": RUN} | report, succeeded)
+    run_record.clear_temporaries(output)
+    run_record.finish(output, {"run_id": RUN} | report, succeeded)
 
 
 def test_finishing_removes_what_is_temporary_and_says_so_last(tmp_path: pathlib.Path) -> None:
@@ -147,7 +149,7 @@ def test_finishing_removes_what_is_temporary_and_says_so_last(tmp_path: pathlib.
 def test_a_failed_run_has_its_report_and_no_success(tmp_path: pathlib.Path) -> None:
     commit(tmp_path, A, 2)
     finish(opened(tmp_path), {"succeeded": True}, succeeded=True)
-    manifest.start(opened(tmp_path), {"run_id": RUN})
+    run_record.start(opened(tmp_path), {"run_id": RUN})
     assert not (tmp_path / "_SUCCESS").exists()
     finish(opened(tmp_path), {"succeeded": False}, succeeded=False)
     assert json.loads((tmp_path / "_run.json").read_text())["succeeded"] is False
@@ -169,32 +171,32 @@ def test_finishing_lists_the_parts_that_readers_go_by(tmp_path: pathlib.Path) ->
 
 
 def test_starting_in_a_new_directory_makes_it(tmp_path: pathlib.Path) -> None:
-    manifest.start(opened(tmp_path / "new" / "er"), {"run_id": RUN})
+    run_record.start(opened(tmp_path / "new" / "er"), {"run_id": RUN})
     assert names_in(tmp_path / "new" / "er") == ["_plan", f"_plan/{RUN}.json"]
 
 
 def test_an_id_that_is_there_twice_is_seen(tmp_path: pathlib.Path) -> None:
     commit(tmp_path, A, 2, [CorruptImageError("y")])
-    manifest.check_ids_unique([opened(tmp_path)])
+    run_record.check_ids_unique([opened(tmp_path)])
     (tmp_path / f"part-{B}.parquet").write_bytes((tmp_path / f"part-{A}.parquet").read_bytes())
-    with pytest.raises(manifest.DuplicateIdsError, match=f"part-{B}.*{A}/0.*is in another part"):
-        manifest.check_ids_unique([opened(tmp_path)])
+    with pytest.raises(run_record.DuplicateIdsError, match=f"part-{B}.*{A}/0.*is in another part"):
+        run_record.check_ids_unique([opened(tmp_path)])
 
 
 def test_an_id_in_what_is_about_to_be_published_is_seen_too(tmp_path: pathlib.Path) -> None:
     commit(tmp_path, A, 2)
     commit(tmp_path / "_staging", B, 1, [CorruptImageError("y")])
     staging = Output(str(tmp_path / "_staging")).refresh()
-    manifest.check_ids_unique([opened(tmp_path), staging])
+    run_record.check_ids_unique([opened(tmp_path), staging])
     commit(tmp_path / "_copies", A, 1)
     copies = Output(str(tmp_path / "_copies")).refresh()
-    with pytest.raises(manifest.DuplicateIdsError, match=f"_copies/part-{A}.*{A}/0"):
-        manifest.check_ids_unique([opened(tmp_path), staging, copies])
+    with pytest.raises(run_record.DuplicateIdsError, match=f"_copies/part-{A}.*{A}/0"):
+        run_record.check_ids_unique([opened(tmp_path), staging, copies])
 
 
 def test_the_command_is_kept_without_its_secrets() -> None:
     flags = ["--input", "a b", "--s3_secret_access_key=HUNTER2", "--s3_session_token", "HUNTER3"]
-    command = manifest.command_line([*flags, "--output", "out"])
+    command = run_record.command_line([*flags, "--output", "out"])
     assert "HUNTER" not in command
     assert command.startswith("python -m pipeline.run --input 'a b' ")
     assert "--s3_secret_access_key=***" in command
@@ -205,7 +207,7 @@ def test_what_desktops_leave_behind_is_no_strangers_file(tmp_path: pathlib.Path)
     commit(tmp_path, A, 1)
     (tmp_path / ".DS_Store").touch()
     output = opened(tmp_path)
-    manifest.overwrite(output)
+    run_record.overwrite(output)
     assert names_in(tmp_path) == [".DS_Store"]
 
 
@@ -216,8 +218,8 @@ def test_overwriting_deletes_the_earlier_output(tmp_path: pathlib.Path) -> None:
     finish(Output(str(tmp_path)), {}, succeeded=True)
     (tmp_path / "_tmp-0123-part-1.parquet").write_bytes(b"PAR1")
     output = open_output(str(tmp_path))
-    manifest.overwrite(output)
-    manifest.check_parts(output, SETTINGS)
+    run_record.overwrite(output)
+    run_record.check_parts(output, SETTINGS)
     assert (names_in(tmp_path), output.parts) == ([], {})
 
 
@@ -226,7 +228,7 @@ def test_overwriting_keeps_the_lease_of_the_run_that_does_it(tmp_path: pathlib.P
     commit(tmp_path / "_staging", B, 2)
     for name in ("_lease.json", "_snapshot.json", "_publish.json"):
         (tmp_path / name).touch()
-    manifest.overwrite(opened(tmp_path))
+    run_record.overwrite(opened(tmp_path))
     assert names_in(tmp_path) == ["_lease.json"]
 
 
@@ -235,7 +237,7 @@ def test_overwriting_never_deletes_the_parts_of_another_program(tmp_path: pathli
     pq.write_table(pa.table({"precious": [1]}), tmp_path / SPARK_PART)
     (tmp_path / "_SUCCESS").touch()
     with pytest.raises(UserError, match="not of this program"):
-        manifest.overwrite(open_output(str(tmp_path)))
+        run_record.overwrite(open_output(str(tmp_path)))
     assert (tmp_path / SPARK_PART).exists()
 
 
@@ -257,15 +259,15 @@ def test_an_overwriting_that_was_interrupted_leaves_a_directory_that_can_be_cont
     with monkeypatch.context() as patched:
         patched.setattr(storage, "delete", delete_until_interrupted)
         with contextlib.suppress(KeyboardInterrupt):
-            manifest.overwrite(opened(tmp_path))
+            run_record.overwrite(opened(tmp_path))
 
     output = open_output(str(tmp_path))
-    manifest.check_parts(output, SETTINGS)
+    run_record.check_parts(output, SETTINGS)
     assert len(committed_ids(output)) == output.rows + output.errors
     assert deletions == 0 or not (tmp_path / "_SUCCESS").exists()
 
 
 def test_the_command_can_be_typed_again() -> None:
     argv = ["--input", "my photos/*.jpg", "--output", "out"]
-    command = manifest.command_line(argv)
+    command = run_record.command_line(argv)
     assert shlex.split(command) == ["python", "-m", "pipeline.run", *argv]

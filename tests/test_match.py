@@ -10,9 +10,9 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from tests.test_storage import ObjectStore
-from transforms import tfrecords
 from transforms.errors import UserError
-from transforms.match import Listing, is_tfrecord_name, list_images
+from transforms.inputs import tfrecords
+from transforms.inputs.listing import Listing, is_tfrecord_name, list_images
 from transforms.refs import ImageRef
 
 ODD_NAMES = [

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from tests.conftest import TINY_SIZE, save_tiny_model
-from transforms import builtin, loading, models
 from transforms.errors import UserError
-from transforms.models import ModelSource
+from transforms.models import builtin, loading
+from transforms.models.source import ModelSource, Task, fingerprint
 
 Size = tuple[int | None, int | None]
 
@@ -238,7 +238,7 @@ def test_a_signature_tells_its_size(tmp_path: pathlib.Path, size: Size) -> None:
 
 
 @pytest.mark.parametrize(("task", "width"), [("feature_vector", 1280), ("classification", 1000)])
-def test_the_builtin_model_takes_any_size(task: models.Task, width: int) -> None:
+def test_the_builtin_model_takes_any_size(task: Task, width: int) -> None:
     import tensorflow as tf
 
     source = ModelSource(task=task)
@@ -307,27 +307,27 @@ def test_a_damaged_model_cannot_be_loaded_and_is_named(
 def test_a_fingerprint_follows_the_weights_and_not_the_place(
     tmp_path: pathlib.Path, tiny_model: pathlib.Path
 ) -> None:
-    original = models.fingerprint(ModelSource(str(tiny_model)))
+    original = fingerprint(ModelSource(str(tiny_model)))
     copy = shutil.copytree(tiny_model, tmp_path / "somewhere" / "else")
     for path in copy.rglob("*"):
         os.utime(path, (1, 1))
-    assert models.fingerprint(ModelSource(str(copy))) == original
-    assert models.fingerprint(ModelSource(f"{copy}/")) == original
+    assert fingerprint(ModelSource(str(copy))) == original
+    assert fingerprint(ModelSource(f"{copy}/")) == original
     assert len(original) == 64
 
     other = save_tiny_model(tmp_path / "other", seed=1)
-    assert models.fingerprint(ModelSource(str(other))) != original
+    assert fingerprint(ModelSource(str(other))) != original
 
 
 def test_one_changed_weight_changes_the_fingerprint(
     tmp_path: pathlib.Path, tiny_model: pathlib.Path
 ) -> None:
     copy = shutil.copytree(tiny_model, tmp_path / "m")
-    before = models.fingerprint(ModelSource(str(copy)))
+    before = fingerprint(ModelSource(str(copy)))
     data = bytearray(data_file(copy).read_bytes())
     data[-1] ^= 1
     data_file(copy).write_bytes(data)
-    assert models.fingerprint(ModelSource(str(copy))) != before
+    assert fingerprint(ModelSource(str(copy))) != before
 
 
 def test_weights_behind_a_link_count(tmp_path: pathlib.Path, tiny_model: pathlib.Path) -> None:
@@ -339,15 +339,15 @@ def test_weights_behind_a_link_count(tmp_path: pathlib.Path, tiny_model: pathlib
         (model / "variables").rename(tmp_path / f"weights-{seed}")
         (model / "variables").symlink_to(tmp_path / f"weights-{seed}")
         assert loading.load(ModelSource(str(model))).call is not None
-        fingerprints.append(models.fingerprint(ModelSource(str(model))))
+        fingerprints.append(fingerprint(ModelSource(str(model))))
     assert fingerprints[0] != fingerprints[1]
 
 
 def test_the_builtin_models_fingerprint_is_its_own() -> None:
     for task in builtin.HEADS:
-        assert models.fingerprint(ModelSource(task=task)) == builtin.fingerprint(task)
+        assert fingerprint(ModelSource(task=task)) == builtin.fingerprint(task)
 
 
 def test_a_fingerprint_of_no_model_says_so(tmp_path: pathlib.Path) -> None:
     with pytest.raises(UserError, match="no such directory"):
-        models.fingerprint(ModelSource(str(tmp_path / "gone")))
+        fingerprint(ModelSource(str(tmp_path / "gone")))

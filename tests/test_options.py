@@ -12,8 +12,9 @@ from apache_beam.options.pipeline_options import (
     StandardOptions,
 )
 
-from pipeline import model_options, options
-from pipeline.options import ImageOptions
+from pipeline.options import arguments as options
+from pipeline.options import model
+from pipeline.options.arguments import ImageOptions
 from transforms.errors import UserError
 
 NEEDED = ("--input", "photos", "--output", "out")
@@ -142,7 +143,7 @@ def test_inputs_may_be_repeated_and_hold_several_paths(flags: list[str]) -> None
     [("224", (224, 224)), ("224x256", (224, 256)), ("32X48", (32, 48)), ("8×9", (8, 9))],
 )
 def test_an_image_size_is_height_times_width(text: str, expected: tuple[int, int]) -> None:
-    assert model_options.image_size(parse("--image_size", text)) == expected
+    assert model.image_size(parse("--image_size", text)) == expected
 
 
 def test_kept_features_are_a_list() -> None:

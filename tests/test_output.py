@@ -11,12 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import output as output_module
-from pipeline.output import Output, open_finished, open_output
+from pipeline.output.directory import Output, is_ours, open_finished, open_output
 from transforms.batches import BatchPlace, FeatureBatch, ImageRow, StageSeconds
+from transforms.dataset.columns import PartFormat
+from transforms.dataset.part import Part, PartWriter
 from transforms.errors import CorruptImageError, EmptyImageError, UserError, error_row
-from transforms.part_format import PartFormat
-from transforms.parts import Part, PartWriter
 from transforms.refs import ImageRef
 
 SETTINGS = {"model_sha256": "abc", "task": "feature_vector", "pixels": "exact"}
@@ -261,6 +260,6 @@ def test_an_output_is_a_value_that_copies_its_parts(tmp_path: pathlib.Path) -> N
 
 def test_each_name_that_the_program_gives_is_known_as_its_own(tmp_path: pathlib.Path) -> None:
     for name in (f"part-{A}.parquet", "_tmp-1-x.tmp", "_errors", "_lease.json", "_snapshot.json"):
-        assert output_module.is_ours(name)
+        assert is_ours(name)
     for name in (f"part-{A}.parquet.bak", "part-1.parquet", "_metadata", "errors"):
-        assert not output_module.is_ours(name)
+        assert not is_ours(name)

@@ -17,13 +17,20 @@ import pyarrow.parquet as pq
 import pytest
 import scipy.special
 
-from transforms import parts, scores
 from transforms.batches import BatchPlace, FeatureBatch, ImageRow, StageSeconds
+from transforms.dataset import scores
+from transforms.dataset.columns import PartFormat
+from transforms.dataset.part import (
+    IncompleteShardError,
+    Part,
+    PartWriter,
+    is_part_name,
+    part_path,
+    read_part,
+)
 from transforms.errors import CorruptImageError, ErrorRow, UserError, error_row
-from transforms.part_format import PartFormat
-from transforms.parts import IncompleteShardError, Part, PartWriter
+from transforms.inputs.examples import KeptColumn
 from transforms.refs import ImageRef
-from transforms.tf_examples import KeptColumn
 
 SHARD = "0123456789abcdef"
 FEATURES = PartFormat("feature_vector", width=4, program="test 1")
@@ -203,8 +210,8 @@ def test_rows_keep_their_order_over_row_groups(tmp_path: pathlib.Path) -> None:
 def test_the_footer_says_what_the_part_is(tmp_path: pathlib.Path) -> None:
     part_format = dataclasses.replace(FEATURES, fingerprint=(("model", "m"), ("task", "t")))
     part = write(tmp_path, part_format, *batches_of(70, bad=[5, 6, 69]))
-    path = parts.part_path(str(tmp_path), SHARD)
-    again = parts.read_part(path)
+    path = part_path(str(tmp_path), SHARD)
+    again = read_part(path)
     assert again == part
     assert (again.shard, again.rows, again.errors) == (SHARD, 67, 3)
     assert again.fingerprint == {"model": "m", "task": "t"}
@@ -220,7 +227,7 @@ def test_the_footer_says_what_the_part_is(tmp_path: pathlib.Path) -> None:
 def test_a_parquet_file_of_another_program_is_told_apart(tmp_path: pathlib.Path) -> None:
     pq.write_table(pa.table({"a": [1]}), tmp_path / "part-1.parquet")
     with pytest.raises(ValueError, match=r"part-1\.parquet was not written by this"):
-        parts.read_part(str(tmp_path / "part-1.parquet"))
+        read_part(str(tmp_path / "part-1.parquet"))
 
 
 # Error rows
@@ -252,7 +259,7 @@ def test_a_part_without_errors_has_no_error_file(tmp_path: pathlib.Path) -> None
 def test_a_shard_of_only_errors_is_a_part_without_rows(tmp_path: pathlib.Path) -> None:
     nothing = feature_batch(0, 3, 3, bad=[0, 1, 2], features=np.empty((0, 0), np.float32))
     write(tmp_path, FEATURES, nothing)
-    part = parts.read_part(parts.part_path(str(tmp_path), SHARD))
+    part = read_part(part_path(str(tmp_path), SHARD))
     assert (part.rows, part.errors) == (0, 3)
     table = pq.read_table(tmp_path / f"part-{SHARD}.parquet")
     assert len(table) == 0
@@ -272,7 +279,7 @@ def test_nothing_is_visible_before_the_commit(tmp_path: pathlib.Path) -> None:
         writer.append(batch)
         assert len(pyarrow.dataset.dataset(tmp_path).files) == 0
     assert writer.complete
-    assert not [name for name in files_in(tmp_path) if parts.is_part_name(name)]
+    assert not [name for name in files_in(tmp_path) if is_part_name(name)]
     writer.commit()
     assert len(pd.read_parquet(tmp_path)) == 2599
 
@@ -319,7 +326,7 @@ def test_a_full_disk_leaves_no_part_and_after_a_discard_nothing(
             for batch in batches:
                 writer.append(batch)
             writer.commit()
-        assert not [name for name in files_in(output) if parts.is_part_name(name)]
+        assert not [name for name in files_in(output) if is_part_name(name)]
         writer.discard()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
@@ -404,7 +411,7 @@ def test_two_workers_with_different_errors_leave_a_part_that_names_its_own(
     first = write(tmp_path, FEATURES, *batches_of(10, bad=[5]))
     second = write(tmp_path, FEATURES, *batches_of(10, bad=[5, 6]))
     assert first.errors_file != second.errors_file
-    named = parts.read_part(parts.part_path(str(tmp_path), SHARD)).errors_file
+    named = read_part(part_path(str(tmp_path), SHARD)).errors_file
     assert named is not None
     rows = pq.read_table(tmp_path / "_errors" / named).num_rows
     assert len(pd.read_parquet(tmp_path)) + rows == 10

@@ -18,14 +18,13 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from pipeline import progress
-from pipeline.output import Output, open_output
-from pipeline.progress import Progress
-from transforms import parts
+from pipeline.output.directory import Output, open_output
+from pipeline.terminal import progress
+from pipeline.terminal.progress import Progress
 from transforms.batches import BatchPlace, FeatureBatch, ImageRow
+from transforms.dataset.columns import PartFormat
+from transforms.dataset.part import PartWriter, part_name
 from transforms.errors import CorruptImageError, error_row
-from transforms.part_format import PartFormat
-from transforms.parts import PartWriter
 from transforms.refs import ImageRef
 
 A, B = "a" * 16, "b" * 16
@@ -140,7 +139,7 @@ def test_a_part_that_cannot_be_read_yet_does_not_end_the_progress(
 ) -> None:
     with log() as screen, Progress(Output(str(tmp_path)), 5):
         screen.wait_for(r"0 of 5 images")
-        (tmp_path / parts.part_name(A)).write_bytes(b"not there yet")
+        (tmp_path / part_name(A)).write_bytes(b"not there yet")
         commit(tmp_path, A, 4, 1)
         screen.wait_for(r"5 of 5 images")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pipeline.options import own_parser
+from pipeline.options.arguments import own_parser
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()

@@ -19,15 +19,15 @@ import tensorflow as tf
 from apache_beam.io.filesystem import BeamIOError, FileMetadata, FileSystem
 
 from tests.conftest import write_random_images
-from transforms import retries
 from transforms.batches import ImageBatch
-from transforms.decoding import decode_shard
+from transforms.decode import decode_shard
 from transforms.errors import CorruptImageError, ErrorRow
-from transforms.images import ImageSpec
-from transforms.match import list_images
+from transforms.images.decode import ImageSpec
+from transforms.inputs.listing import list_images
 from transforms.refs import ImageRef
-from transforms.retries import is_transient
 from transforms.shards import Shard
+from transforms.storage import retries
+from transforms.storage.retries import is_transient
 
 SPEC = ImageSpec(16, 16)
 RESET, HANG = "reset", "hang"

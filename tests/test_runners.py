@@ -11,7 +11,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 import runners
 from runners import direct
-from transforms.cores import available_cores
+from transforms.machine.cores import available_cores
 
 AT_ONCE = direct.default_threads(available_cores())
 TOGETHER = threading.Barrier(AT_ONCE)

@@ -9,17 +9,18 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from pipeline import options, settings
+from pipeline import settings
+from pipeline.options.arguments import parse
 from pipeline.settings import Settings
 from tests.conftest import TINY_SIZE, TINY_WIDTH, save_tiny_model
-from transforms import builtin
 from transforms.errors import UserError
+from transforms.models import builtin
 
 CLASSIFY = ("--task", "classification")
 
 
 def resolve(model: pathlib.Path | str, *flags: str, containers: Sequence[str] = ()) -> Settings:
-    parsed = options.parse(["--input", "in", "--output", "out", "--model", str(model), *flags])
+    parsed = parse(["--input", "in", "--output", "out", "--model", str(model), *flags])
     return settings.resolve(parsed, settings.open_model(parsed), list(containers))
 
 

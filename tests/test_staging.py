@@ -22,15 +22,16 @@ from typing import ClassVar
 import pytest
 from apache_beam.io.filesystem import BeamIOError, FileMetadata, FileSystem
 
-from transforms import downloads, loading, models, staging
 from transforms.errors import UserError
+from transforms.models import downloads, loading, staging
+from transforms.models import source as models
 
 MODEL = {
     "saved_model.pb": b"graph" * 500,
     "variables/variables.index": b"index",
     "variables/variables.data-00000-of-00001": bytes(range(256)) * 200,
 }
-STAGE = "import sys; from transforms import staging; print(staging.stage(*sys.argv[1:]))"
+STAGE = "import sys; from transforms.models import staging; print(staging.stage(*sys.argv[1:]))"
 ROOT = pathlib.Path(__file__).parent.parent
 
 
@@ -498,7 +499,7 @@ def test_the_copy_is_used_when_the_server_cannot_be_reached(
     directory = staging.stage(handle, cache_dir=str(cache))
     if trouble == "down":
         server.close()
-    with caplog.at_level(logging.WARNING, "transforms.staging"):
+    with caplog.at_level(logging.WARNING, "transforms.models.staging"):
         assert staging.stage(handle, cache_dir=str(cache)) == directory
     [record] = caplog.records
     assert record.getMessage().startswith(f"--model {handle}: ")
@@ -901,7 +902,7 @@ def test_the_copy_is_used_when_the_store_cannot_be_read(
     objects["bucket://b/m.tgz"] = (ARCHIVE, 1.0)
     directory = staging.stage(handle, cache_dir=str(cache))
     Bucket.down = True
-    with caplog.at_level(logging.WARNING, "transforms.staging"):
+    with caplog.at_level(logging.WARNING, "transforms.models.staging"):
         assert staging.stage(handle, cache_dir=str(cache)) == directory
     assert "the store is down" in caplog.text
     assert "the store is down" in refusal("bucket://b/another.tgz")

@@ -20,8 +20,10 @@ import pandas as pd
 import pytest
 from apache_beam.io.filesystems import FileSystems
 
-from pipeline import lease, state, status, watch
-from pipeline.output import Output
+from pipeline import status
+from pipeline.output import lease, state
+from pipeline.output.directory import Output
+from pipeline.output.observer import Watcher
 from tests.conftest import ROOT, Finished, run_command, write_random_images
 from tests.test_storage import ObjectStore
 
@@ -324,7 +326,7 @@ def test_files_that_vanish_while_it_looks_are_left_out(small: pathlib.Path) -> N
     moving.start()
     try:
         for _ in range(100):
-            found = state.tell(watch.Watcher(Output(str(small))).look())
+            found = state.tell(Watcher(Output(str(small))).look())
             assert found.unreadable == []
             assert found.state == "finished"
             assert found.rows <= 30

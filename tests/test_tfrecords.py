@@ -11,10 +11,10 @@ from collections.abc import Sequence
 import google_crc32c
 import pytest
 
-from transforms import tf_examples, tfrecords
 from transforms.errors import ImageTooLargeError, RecordError, UserError
+from transforms.inputs import examples, tfrecords
+from transforms.inputs.examples import Example, ExampleParser, ExampleSpec, KeptColumn
 from transforms.refs import ImageRef
-from transforms.tf_examples import Example, ExampleParser, ExampleSpec, KeptColumn
 
 HEADER, TRAILER = 12, 4  # bytes before and after a record's data
 ANY_SIZE = 2**31
@@ -410,7 +410,7 @@ def test_column_types_are_those_of_the_first_example(tmp_path: pathlib.Path):
     )
     path = write_records(tmp_path / "a.tfrecord", [first, example(text=[1])])
     names = ["scores", "text", "texts", "raw", "number", "numbers", "score"]
-    assert tf_examples.infer_columns(path, names) == (
+    assert examples.infer_columns(path, names) == (
         KeptColumn("scores", "float32", True),
         KeptColumn("text", "string"),
         KeptColumn("texts", "string", True),
@@ -425,13 +425,13 @@ def test_column_types_come_from_the_first_example_that_can_be_read(tmp_path: pat
     records = [example(text=[b"x" * 90]), b"no proto", example(text=[7])]
     path = write_records(tmp_path / "a.tfrecord.gz", records)
     flip(path, HEADER + 40)
-    assert tf_examples.infer_columns(path, ["text"]) == (KeptColumn("text", "int64"),)
+    assert examples.infer_columns(path, ["text"]) == (KeptColumn("text", "int64"),)
 
 
 def test_a_feature_that_is_not_there_is_a_mistake_that_lists_what_is(tmp_path: pathlib.Path):
     path = write_records(tmp_path / "a.tfrecord", [example(image=[b"x"], caption=[b"a cat"])])
     with pytest.raises(UserError) as caught:
-        tf_examples.infer_columns(path, ["capton", "caption", "width"])
+        examples.infer_columns(path, ["capton", "caption", "width"])
     text = str(caught.value)
     assert "--keep capton,width" in text
     assert path in text
@@ -445,14 +445,14 @@ def test_no_readable_example_is_a_mistake_that_names_the_file(
     path = tmp_path / "a.tfrecord"
     path.write_bytes(content)
     with pytest.raises(UserError, match=str(path)):
-        tf_examples.infer_columns(str(path), ["label"])
+        examples.infer_columns(str(path), ["label"])
 
 
 def test_a_file_that_cannot_be_opened_is_a_mistake_that_names_it(tmp_path: pathlib.Path):
     path = tmp_path / "a.tfrecord"
     path.symlink_to("nowhere")
     with pytest.raises(UserError, match=str(path)):
-        tf_examples.infer_columns(str(path), ["label"])
+        examples.infer_columns(str(path), ["label"])
 
 
 # Ids
@@ -470,7 +470,7 @@ def test_ids_are_read_with_the_places_of_their_records(tmp_path: pathlib.Path):
         example(id=[b"last"]),
     ]
     path = write_records(tmp_path / "a.tfrecord", records)
-    found = list(tf_examples.example_ids(path, "id"))
+    found = list(examples.example_ids(path, "id"))
     assert [place[:2] for place in found] == list(tfrecords.scan(path))
     ids = [place[2] for place in found]
     assert ids[:2] + ids[-1:] == ["Zürich", "-5", "last"]
@@ -481,6 +481,6 @@ def test_ids_before_a_damaged_length_are_read(tmp_path: pathlib.Path):
     records = [example(id=[b"%d" % number]) for number in range(4)]
     path = write_records(tmp_path / "a.tfrecord", records)
     flip(path, starts(records)[2])
-    *ids, last = [place[2] for place in tf_examples.example_ids(path, "id")]
+    *ids, last = [place[2] for place in examples.example_ids(path, "id")]
     assert ids == ["0", "1"]
     assert not last

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from transforms import builtin, trust
 from transforms.errors import UserError
-from transforms.trust import ForbiddenOp
+from transforms.models import builtin, trust
+from transforms.models.trust import ForbiddenOp
 
 IMAGES = tf.TensorSpec([None, 16, 16, 3], tf.float32, "images")
 FILE = "/nowhere/secret.txt"

@@ -14,17 +14,17 @@ Nothing here knows the command line.
 
 from transforms.batches import FeatureBatch, ImageBatch
 from transforms.commit import CommitParts
-from transforms.decoding import DecodeShards
+from transforms.dataset.columns import PartFormat
+from transforms.dataset.part import Part
+from transforms.decode import DecodeShards
 from transforms.errors import ErrorRow, UserError
-from transforms.images import ImageSpec
-from transforms.inference import InferFeatures, SavedModelHandler
-from transforms.match import Listing, list_images
-from transforms.models import ModelSource
-from transforms.part_format import PartFormat
-from transforms.parts import Part
+from transforms.images.decode import ImageSpec
+from transforms.infer import InferFeatures, SavedModelHandler
+from transforms.inputs.examples import ExampleSpec
+from transforms.inputs.listing import Listing, list_images
+from transforms.models.source import ModelSource
 from transforms.refs import ImageRef
 from transforms.shards import Shard, ShardPointer, group_into_shards, write_plan
-from transforms.tf_examples import ExampleSpec
 
 __all__ = [
     "CommitParts",

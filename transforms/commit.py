@@ -8,9 +8,9 @@ import apache_beam as beam
 from apache_beam.metrics import Metrics
 
 from transforms.batches import FeatureBatch
-from transforms.decoding import METRICS_NAMESPACE
-from transforms.part_format import PartFormat
-from transforms.parts import IncompleteShardError, Part, PartWriter
+from transforms.dataset.columns import PartFormat
+from transforms.dataset.part import IncompleteShardError, Part, PartWriter
+from transforms.decode import METRICS_NAMESPACE
 
 
 class CommitParts(beam.PTransform):

@@ -13,7 +13,7 @@ from typing import Literal
 import pyarrow as pa
 
 from transforms.refs import ImageRef
-from transforms.retries import is_transient
+from transforms.storage.retries import is_transient
 
 Stage = Literal["read", "decode", "infer"]
 

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 from transforms import storage
 from transforms.refs import ImageRef
-from transforms.retries import retrying
+from transforms.storage.retries import retrying
 
 SHARDS_PER_PLAN_FILE = 256
 

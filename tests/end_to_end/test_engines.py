@@ -15,8 +15,8 @@ import tensorflow as tf
 import tensorflow_hub as hub
 
 from tests.conftest import Finished, run_command, write_random_images
-from transforms import builtin
-from transforms.images import ImageSpec, decode_image, to_float
+from transforms.images.decode import ImageSpec, decode_image, to_float
+from transforms.models import builtin
 
 Run = Callable[..., Finished]
 

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_hub as hub
 
-from transforms import builtin
+from transforms.models import builtin
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ import pytest
 
 from tests.conftest import Finished, run_command, save_tiny_model, write_random_images
 from tests.faults.disks import free_disk, leave_free, small_disk
-from transforms.snapshot import load_features
+from transforms.dataset.snapshot import load_features
 
 IMAGES = 1000
 WIDTH = 1280  # as the built-in model's

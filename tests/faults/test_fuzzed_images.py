@@ -24,16 +24,17 @@ from examples.photos import sample_photos
 from tests.conftest import TINY_SIZE, TINY_WIDTH, Finished, run_command, write_random_images
 from tests.test_images import png_chunk, saved, tensorflow_pixels
 from tests.test_tfrecords import example, write_records
-from transforms import match, parts, storage
+from transforms import storage
 from transforms.commit import CommitParts
-from transforms.decoding import DecodeShards, decode_shard
+from transforms.dataset.columns import PartFormat
+from transforms.dataset.part import Part, PartWriter, part_path, read_part
+from transforms.decode import DecodeShards, decode_shard
 from transforms.errors import ImageError, ImageTooLargeError, UnsupportedImageError
-from transforms.image_headers import MAX_SCANS
-from transforms.images import ImageSpec, decode_image
-from transforms.inference import InferFeatures, infer
-from transforms.models import ModelSource
-from transforms.part_format import PartFormat
-from transforms.parts import Part, PartWriter
+from transforms.images.decode import ImageSpec, decode_image
+from transforms.images.headers import MAX_SCANS
+from transforms.infer import InferFeatures, infer
+from transforms.inputs.listing import list_images
+from transforms.models.source import ModelSource
 from transforms.refs import ImageRef
 from transforms.shards import Shard, group_into_shards, write_plan
 
@@ -328,7 +329,7 @@ def list_refs(corpus: Corpus, layout: Layout, directory: pathlib.Path) -> list[I
     if layout.records:
         records = [record(corpus, layout, position) for position in range(files, COUNT)]
         container = write_records(directory / "a.tfrecord", records)
-        refs += match.list_images([container]).refs
+        refs += list_images([container]).refs
     return refs
 
 
@@ -359,7 +360,7 @@ def assert_all_is_well(
     seen: list[int] = []
     for part in committed:
         refs = by_name[part.shard].refs
-        table = pq.read_table(parts.part_path(str(output), part.shard))
+        table = pq.read_table(part_path(str(output), part.shard))
         errors = []
         if part.errors_file:
             errors = pq.read_table(output / "_errors" / part.errors_file).to_pylist()
@@ -440,6 +441,6 @@ def test_a_thousand_images_through_a_pipeline_are_each_there_once(
             | InferFeatures(ModelSource(str(tiny_model)))
             | CommitParts(str(out), PIXELS_FORMAT)
         )
-    committed = [parts.read_part(str(path)) for path in sorted(out.glob("part-*.parquet"))]
+    committed = [read_part(str(path)) for path in sorted(out.glob("part-*.parquet"))]
     expected = tf.saved_model.load(str(tiny_model))(corpus.images).numpy()
     assert_all_is_well(out, committed, shards, layout, expected, tolerance=1e-5)

@@ -19,7 +19,7 @@ from tests.faults.jobs import (
     workers,
     write_crops,
 )
-from transforms.cores import available_cores
+from transforms.machine.cores import available_cores
 
 IMAGES = 5000
 ROWS_PER_FILE = 50

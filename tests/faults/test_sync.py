@@ -19,7 +19,7 @@ import pytest
 
 from tests.conftest import ROOT, Finished, write_random_images
 from tests.faults.jobs import Job, kill_group, save_counting_model, waits
-from transforms.snapshot import load_features
+from transforms.dataset.snapshot import load_features
 
 Run = Callable[..., Finished]
 Versions = dict[str, str]

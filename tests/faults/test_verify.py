@@ -19,11 +19,12 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
-from pipeline import lease, verify
-from pipeline.output import Output
+from pipeline import verify
+from pipeline.output import lease
+from pipeline.output.directory import Output
 from tests.conftest import ROOT, Finished, save_tiny_model, write_random_images
 from tests.faults.jobs import Job, write_crops
-from transforms import images
+from transforms.images import decode as images
 
 Verify = Callable[..., Finished]
 

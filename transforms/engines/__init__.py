@@ -14,9 +14,9 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from transforms import models
 from transforms.errors import UserError
-from transforms.loading import LoadedModel
+from transforms.models.loading import LoadedModel
+from transforms.models.source import ModelSource, files_state
 
 EngineName = Literal["tensorflow", "openvino"]
 EngineChoice = Literal["tensorflow", "openvino", "auto"]
@@ -50,7 +50,7 @@ class Engine(Protocol):
 
 
 def load(
-    source: models.ModelSource, name: EngineName = "tensorflow", precision: Precision = "float32"
+    source: ModelSource, name: EngineName = "tensorflow", precision: Precision = "float32"
 ) -> Engine:
     """The engine for a model: loaded once a process, shared by its threads and by the launcher.
 
@@ -58,7 +58,7 @@ def load(
       UserError: the model cannot be loaded, or the engine or the precision cannot be had here.
     """
     with _lock:
-        key = source, models.files_state(source), name, precision
+        key = source, files_state(source), name, precision
         if key not in _engines:
             _engines[key] = _load(source, name, precision)
         return _engines[key]
@@ -92,7 +92,7 @@ def _has_gpu() -> bool:
     return tensorflow.has_gpu()
 
 
-def _load(source: models.ModelSource, name: EngineName, precision: Precision) -> Engine:
+def _load(source: ModelSource, name: EngineName, precision: Precision) -> Engine:
     if name == "tensorflow":
         from transforms.engines import tensorflow
 

@@ -18,11 +18,12 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from transforms import builtin, loading, models
-from transforms.cores import available_cores
 from transforms.engines.slices import in_slices
 from transforms.errors import UserError, one_line
-from transforms.images import UINT8_SCALE
+from transforms.images.decode import UINT8_SCALE
+from transforms.machine.cores import available_cores
+from transforms.models import builtin, loading
+from transforms.models.source import ModelSource, fingerprint
 
 # Measured on two cores with EfficientNet-Lite0: 4 are best, 16 cost 8 %.
 SLICE_IMAGES = 4
@@ -45,7 +46,7 @@ class OpenVinoEngine:
       precision: "float32" or "bfloat16".
     """
 
-    def __init__(self, source: models.ModelSource, precision: str):
+    def __init__(self, source: ModelSource, precision: str):
         self._source = source
         self._precision = precision
         self._cache = os.path.join(
@@ -169,7 +170,7 @@ class OpenVinoEngine:
         )
 
     def _load(self) -> loading.LoadedModel:
-        from transforms.tensorflow_import import import_tensorflow
+        from transforms.machine.tensorflow_import import import_tensorflow
 
         import_tensorflow()
         return loading.load(self._source)
@@ -187,7 +188,7 @@ class OpenVinoEngine:
         return loaded
 
 
-def load(source: models.ModelSource, precision: str = "float32") -> OpenVinoEngine:
+def load(source: ModelSource, precision: str = "float32") -> OpenVinoEngine:
     """The engine for a model.
 
     Raises:
@@ -213,12 +214,12 @@ def _taking_uint8(model: Any) -> Any:
     return steps.build()
 
 
-def _key(source: models.ModelSource) -> str:
+def _key(source: ModelSource) -> str:
     """What decides a converted model: the model's bytes, how it is called, and who converts."""
     import openvino
 
     what = dataclasses.replace(source, name="", path=None)
-    text = f"{_CACHE_VERSION} {openvino.__version__} {models.fingerprint(source)} {what}"
+    text = f"{_CACHE_VERSION} {openvino.__version__} {fingerprint(source)} {what}"
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

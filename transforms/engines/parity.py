@@ -17,10 +17,11 @@ import os
 
 import numpy as np
 
-from transforms import builtin, storage
+from transforms import storage
 from transforms.engines import EngineName, Precision, load
 from transforms.errors import UserError
-from transforms.models import ModelSource
+from transforms.models import builtin
+from transforms.models.source import ModelSource
 
 PROBE_IMAGES = 8
 

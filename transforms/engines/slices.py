@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from transforms.cores import available_cores
+from transforms.machine.cores import available_cores
 
 _lock = threading.Lock()
 _pools: list[concurrent.futures.ThreadPoolExecutor] = []

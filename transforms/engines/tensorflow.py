@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from transforms import loading, models
 from transforms.engines.slices import in_slices
 from transforms.errors import UserError
-from transforms.tensorflow_import import import_tensorflow
+from transforms.machine.tensorflow_import import import_tensorflow
+from transforms.models import loading
+from transforms.models.source import ModelSource
 
 # Measured on two cores with EfficientNet-Lite0: 4 to 8 are best, 16 costs 3 %.
 SLICE_IMAGES = 8
@@ -81,7 +82,7 @@ class TensorFlowEngine:
             return self._functions[key]
 
 
-def load(source: models.ModelSource, precision: str = "float32") -> TensorFlowEngine:
+def load(source: ModelSource, precision: str = "float32") -> TensorFlowEngine:
     """The engine for a model.
 
     Raises:

@@ -1,0 +1,1 @@
+"""The command line: which options there are, and what they mean."""

@@ -1,0 +1,294 @@
+"""The command line, as Beam `PipelineOptions`, so that every runner's own flags keep working."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+from typing import Any
+
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
+
+import runners
+from pipeline.options import flags, model, types
+from transforms.engines import parity
+from transforms.errors import UserError
+from transforms.images.decode import DEFAULT_MAX_FILE_BYTES, DEFAULT_MAX_PIXELS
+from transforms.models import builtin
+
+EPILOG = """\
+The flags of Beam's runners work as well, for example --direct_num_workers, --flink_master,
+--project, --region, --temp_location. Exit codes: 0 done; 1 failed, or more errors than
+--max_error_rate; 2 a mistake in the command or its inputs; 130 interrupted.
+"""
+
+
+class ImageOptions(PipelineOptions):
+    """What to read, which model, and where to write."""
+
+    @classmethod
+    def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
+        _add_input(parser.add_argument_group("input"))
+        _add_model(parser.add_argument_group("model"))
+        _add_output(parser.add_argument_group("output"))
+
+
+def parse(argv: list[str]) -> ImageOptions:
+    """Options from the command line.
+
+    Raises:
+      UserError: a flag is missing, unknown or has an unusable value.
+      SystemExit: after `--help`.
+    """
+    renamed = flags.as_beam_has_them(argv)
+    try:
+        return _parse(renamed)
+    except UserError as error:
+        if "--labels_file" in argv:
+            raise
+        raise UserError(str(error).replace("--labels_file", "--labels")) from error
+
+
+def _parse(argv: list[str]) -> ImageOptions:
+    own_parser().parse_known_args([word for word in argv if word != flags.DRY_RUN])
+    usage = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(usage):
+            flags.check_known(argv)
+            flags.check_strays(argv)
+            options = PipelineOptions(argv).view_as(ImageOptions)
+    except SystemExit:  # argparse has printed the usage of all of Beam, then what is wrong
+        raise UserError(usage.getvalue().rsplit("error: argument ", 1)[-1].strip()) from None
+    _check_values(options)
+    return options
+
+
+def own_parser() -> argparse.ArgumentParser:
+    """A parser of this program's own options: for `--help`, clear errors and the README's table."""
+    parser = model.Parser(
+        prog="python -m pipeline.run",
+        usage="%(prog)s --input PATH --output DIR [option ...]",
+        description="Images to feature vectors or logits in Parquet.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--runner",
+        default="DirectRunner",
+        metavar="NAME",
+        help="Beam runner (default: %(default)s, on this machine)",
+    )
+    parser.add_argument(  # Beam's own, which means the same
+        "--dry_run", action="store_true", help="print what there is to do, and stop there"
+    )
+    ImageOptions._add_argparse_args(parser)
+    return parser
+
+
+def kept_names(options: ImageOptions) -> list[str]:
+    """`--keep` as a list of feature names."""
+    return [name for name in (options.keep or "").split(",") if name]
+
+
+def _add_input(group: Any) -> None:
+    group.add_argument(
+        "--input",
+        action="extend",
+        nargs="+",
+        metavar="PATH",
+        help="file, directory (searched recursively for images), quoted glob or TFRecord file, "
+        "local or gs:// s3://; may be repeated",
+    )
+    group.add_argument(
+        "--input_format",
+        choices=["auto", "files", "tfrecord"],
+        default="auto",
+        help="what a file is; auto: a TFRecord file if .tfrecord is in its name, else an image "
+        "(default: %(default)s)",
+    )
+    group.add_argument(
+        "--tfrecord_image_key",
+        default="image/encoded",
+        metavar="KEY",
+        help="feature of the tf.Example with the encoded image (default: %(default)s)",
+    )
+    group.add_argument(
+        "--tfrecord_id_key",
+        metavar="KEY",
+        help="feature of the tf.Example that becomes the id (default: FILE#INDEX)",
+    )
+    group.add_argument(
+        "--keep",
+        metavar="A,B",
+        help="features of the tf.Example that become columns of the output",
+    )
+    group.add_argument(
+        "--label_from_parent",
+        action="store_true",
+        help="add a label column with the name of the directory that the image is in",
+    )
+    group.add_argument(
+        "--version",
+        choices=["mtime", "sha256"],
+        default="mtime",
+        help="what tells that an image has changed: size and modification time (or etag), or its "
+        "bytes, which are read for it (default: %(default)s)",
+    )
+    group.add_argument(
+        "--max_pixels",
+        type=types.positive,
+        default=DEFAULT_MAX_PIXELS,
+        metavar="N",
+        help="largest width x height that is decoded, checked in the image's header "
+        "(default: %(default)s)",
+    )
+    group.add_argument(
+        "--max_file_bytes",
+        type=types.positive,
+        default=DEFAULT_MAX_FILE_BYTES,
+        metavar="N",
+        help="largest encoded image that is read, in bytes (default: %(default)s)",
+    )
+
+
+def _add_model(group: Any) -> None:
+    group.add_argument(
+        "--model",
+        default=builtin.NAME,
+        metavar="HANDLE",
+        help="directory, .tar.gz or .keras file, gs:// s3:// http(s):// or TF Hub URL, or Kaggle "
+        "handle; %(default)s is built in (default: %(default)s)",
+    )
+    model.add_arguments(group)
+    group.add_argument(
+        "--engine",
+        choices=["tensorflow", "openvino", "auto"],
+        default="tensorflow",
+        help="what runs the model; openvino: 1.1 to 1.6 times as fast on CPUs, needs pip install "
+        "'beam-image-features[openvino]'; auto: a GPU if TensorFlow sees one, else openvino if "
+        "installed and within 1e-4 of TensorFlow, else tensorflow (default: %(default)s)",
+    )
+    group.add_argument(
+        "--precision",
+        choices=["float32", "bfloat16", "float16"],
+        default="float32",
+        help="what the model computes in; bfloat16: openvino on a CPU that has it; float16: "
+        "tensorflow on a GPU (default: %(default)s)",
+    )
+    group.add_argument(
+        "--min_cosine",
+        type=types.fraction,
+        default=parity.MIN_COSINE,
+        metavar="X",
+        help="with bfloat16 or float16: smallest cosine to the float32 vectors of the probe's "
+        "images that is accepted (default: %(default)s)",
+    )
+    group.add_argument(
+        "--pixels",
+        choices=["exact", "uint8"],
+        default="exact",
+        help="exact: resized pixels as float32, as tf.image gives them; uint8: rounded, faster, "
+        "cosine of vectors about 0.9999 on most photos (default: %(default)s)",
+    )
+    group.add_argument(
+        "--decode",
+        choices=["exact", "fast"],
+        default="exact",
+        help="exact: the pixels of TensorFlow's decoder; fast: JPEGs decoded about as small as "
+        "needed, in half the time at 12 megapixels, mean cosine of photos' vectors 0.994 there "
+        "(default: %(default)s)",
+    )
+    group.add_argument(
+        "--batch_size",
+        type=types.batch_size,
+        default=32,
+        metavar="N",
+        help="images in a batch, or auto: the fewest with which the model is about as fast as it "
+        "gets here, measured at the start (default: %(default)s)",
+    )
+    group.add_argument(
+        "--labels_file",
+        metavar="FILE",
+        help="classification: class names, one a line, also --labels FILE (the built-in model "
+        "knows its own)",
+    )
+    group.add_argument(
+        "--top_k",
+        type=types.natural,
+        metavar="K",
+        help="classification: add a top_k column with the K best classes; 0 for none "
+        "(default: 5 if the class names are known, else 0)",
+    )
+    group.add_argument(
+        "--activation",
+        choices=["none", "softmax", "sigmoid"],
+        help="classification: what makes the scores in top_k of the logits; never guessed "
+        "(default: none; the built-in model: softmax)",
+    )
+
+
+def _add_output(group: Any) -> None:
+    group.add_argument("--output", metavar="DIR", help="directory that the Parquet files go to")
+    group.add_argument(
+        "--rows_per_file",
+        type=types.positive,
+        default=4096,
+        metavar="N",
+        help="images in one Parquet file, about; also the unit of work (default: %(default)s)",
+    )
+    group.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="delete an earlier output of this program in the directory first",
+    )
+    group.add_argument(
+        "--mode",
+        choices=["append", "sync"],
+        default="append",
+        help="append: compute the images that the output does not know; sync: also replace the "
+        "rows of changed images and remove those of images that are gone (default: %(default)s)",
+    )
+    group.add_argument(
+        "--retry_errors",
+        action="store_true",
+        help="try the images again that are error rows",
+    )
+    group.add_argument(
+        "--max_gone_rate",
+        type=types.fraction,
+        default=0.5,
+        metavar="X",
+        help="share of the rows that sync may remove, 0 to 1; above it nothing is changed, as "
+        "perhaps an input is missing (default: %(default)s)",
+    )
+    group.add_argument(
+        "--max_error_rate",
+        type=types.fraction,
+        default=0.5,
+        metavar="X",
+        help="share of images that may fail, 0 to 1; above it the exit code is 1, with all that "
+        "worked committed (default: %(default)s)",
+    )
+    group.add_argument(
+        "--verbose", action="store_true", help="show the logs of TensorFlow and Beam"
+    )
+
+
+def _check_values(options: ImageOptions) -> None:
+    if not options.input:
+        raise UserError("--input is missing: give a directory, file or quoted glob of images")
+    if not all(options.input):
+        raise UserError("--input is empty: give a directory, file or quoted glob of images")
+    if not options.output:
+        raise UserError("--output is missing: give the directory for the Parquet files")
+    if options.view_as(StandardOptions).streaming:
+        raise UserError("--streaming: this is a batch pipeline")
+    runners.check_known(options)
+    model.image_size(options)
+    model.arguments(options)
+    if options.task != "classification":
+        for name in ("labels_file", "top_k", "activation"):
+            if getattr(options, name) is not None:
+                flag = name.removesuffix("_file")
+                raise UserError(f"--{flag} needs --task classification")

@@ -1,0 +1,126 @@
+"""The options that say which model and how to call it, shared by the program's commands."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from typing import Any, NoReturn
+
+from transforms.errors import UserError
+from transforms.models import builtin, staging
+from transforms.models.source import ModelSource
+
+
+class Parser(argparse.ArgumentParser):
+    """Tells a mistake as a `UserError`, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raises what is wrong."""
+        raise UserError(message.removeprefix("argument "))
+
+
+def add_arguments(group: Any) -> None:
+    """Adds the options but for the model itself, which is `--model` or a positional argument."""
+    group.add_argument(
+        "--model_sha256", metavar="HEX", help="the only digest of the model that is accepted"
+    )
+    group.add_argument(
+        "--trust_model",
+        action="store_true",
+        help="accept a model with ops that reach files or the network, or run Python",
+    )
+    group.add_argument(
+        "--signature",
+        metavar="NAME",
+        help="which signature to call (default: __call__, image_TASK, serving_default, default)",
+    )
+    group.add_argument(
+        "--tags",
+        metavar="A,B",
+        help="which of several graphs to load (default: that for serving, or the untagged one)",
+    )
+    group.add_argument(
+        "--output_key",
+        metavar="NAME",
+        help="which of several outputs to store (default: the only one, or the one named default)",
+    )
+    group.add_argument(
+        "--model_args",
+        metavar="JSON",
+        help="hyper-parameters to call the model with, as a JSON object",
+    )
+    group.add_argument(
+        "--pool",
+        choices=["mean", "max"],
+        help="how a feature map [B, H, W, C] becomes a vector [B, C] (default: it is refused)",
+    )
+    group.add_argument(
+        "--task",
+        choices=["feature_vector", "classification"],
+        default="feature_vector",
+        help="what the model gives (default: %(default)s)",
+    )
+    group.add_argument(
+        "--image_size",
+        metavar="HxW",
+        help="height and width of the model's input in pixels (default: what the model fixes)",
+    )
+
+
+def source(options: Any) -> ModelSource:
+    """The model that the options mean, staged on this machine.
+
+    Raises:
+      UserError: it cannot be had, or an option has an unusable value.
+    """
+    values = arguments(options)
+    is_builtin = options.model == builtin.NAME
+    return ModelSource(
+        name=options.model,
+        task=options.task,
+        path=None if is_builtin else staging.stage(options.model, options.model_sha256),
+        signature=options.signature,
+        tags=tags(options),
+        output_key=options.output_key,
+        pool=options.pool,
+        arguments=values,
+        trusted=options.trust_model,
+    )
+
+
+def image_size(options: Any) -> tuple[int, int] | None:
+    """`--image_size` as (height, width) in pixels, or None if it was not given."""
+    text = options.image_size
+    if text is None:
+        return None
+    match = re.fullmatch(r"([1-9]\d*)(?:[xX×]([1-9]\d*))?", text)
+    if match is None:
+        raise UserError(f"--image_size {text}: give HEIGHTxWIDTH in pixels, for example 224x224")
+    return int(match[1]), int(match[2] or match[1])
+
+
+def tags(options: Any) -> tuple[str, ...] | None:
+    """`--tags` as a tuple, or None if it was not given."""
+    if options.tags is None:
+        return None
+    return tuple(tag for tag in options.tags.split(",") if tag)
+
+
+def arguments(options: Any) -> tuple[tuple[str, Any], ...]:
+    """`--model_args` as (name, value) pairs."""
+    if options.model_args is None:
+        return ()
+    try:
+        values = json.loads(options.model_args)
+    except json.JSONDecodeError as error:
+        raise UserError(f"--model_args {options.model_args}: not JSON: {error}") from error
+    values_fit = isinstance(values, dict) and all(
+        isinstance(value, (bool, int, float, str)) for value in values.values()
+    )
+    if not values_fit:
+        raise UserError(
+            f"--model_args {options.model_args}: give an object of names and numbers, strings or "
+            """booleans, for example '{"depth_multiplier": 0.5}'"""
+        )
+    return tuple(sorted(values.items()))

@@ -1,0 +1,1 @@
+"""An output directory: who works on it, what lies in it, how it changes."""

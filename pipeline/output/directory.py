@@ -1,0 +1,207 @@
+"""An output directory: what lies in it, and what its parts say of themselves.
+
+The parts are the only record of what is done; everything else here is for people, schedulers and
+the run that works on it.
+"""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import dataclasses
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from transforms import storage
+from transforms.dataset import snapshot
+from transforms.dataset.part import ERRORS_DIRECTORY, Part, is_part_name, read_part
+from transforms.errors import UserError, one_line
+
+RUN_FILE = "_run.json"
+SUCCESS_FILE = "_SUCCESS"
+LEASE_FILE = "_lease.json"
+PLAN_DIRECTORY = "_plan"
+JOURNAL_FILE = "_publish.json"
+STAGING_DIRECTORY = "_staging"
+COPIES_DIRECTORY = "_copies"
+
+_OURS = frozenset(
+    {
+        RUN_FILE,
+        SUCCESS_FILE,
+        LEASE_FILE,
+        PLAN_DIRECTORY,
+        JOURNAL_FILE,
+        STAGING_DIRECTORY,
+        COPIES_DIRECTORY,
+        snapshot.SNAPSHOT_FILE,
+        ERRORS_DIRECTORY,
+    }
+)
+
+# Files that are read at a time: on an object store each takes a while to begin, and each thread
+# takes some megabytes.
+_LOCAL_READS, _REMOTE_READS = 2, 16
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class PartIds:
+    """The ids of one part: columns `id`, `uri` and `version` of its rows and error rows."""
+
+    name: str
+    rows: pa.Table
+    errors: pa.Table
+
+    def ids(self) -> list[str]:
+        """Of rows and error rows."""
+        return [*self.rows["id"].to_pylist(), *self.errors["id"].to_pylist()]
+
+
+@dataclasses.dataclass
+class Output:
+    """A directory of parts and the parts seen in it so far.
+
+    Attributes:
+      directory: local path or URI.
+      parts: committed parts by file name; `refresh` adds new ones, reading each footer once.
+    """
+
+    directory: str
+    parts: dict[str, Part] = dataclasses.field(default_factory=dict)
+
+    def refresh(self) -> Output:
+        """Sees which parts came and went since; returns itself."""
+        present = [name for name in storage.list_names(self.directory) if is_part_name(name)]
+        new = [name for name in present if name not in self.parts]
+        read = dict(zip(new, self._read_all(lambda n: read_part(self.path(n)), new), strict=True))
+        known = self.parts | read
+        self.parts = {name: known[name] for name in present}
+        return self
+
+    def path(self, *names: str) -> str:
+        """A path below the directory."""
+        return storage.join(self.directory, *names)
+
+    @property
+    def rows(self) -> int:
+        """Rows in all parts."""
+        return sum(part.rows for part in self.parts.values())
+
+    @property
+    def errors(self) -> int:
+        """Error rows of all parts."""
+        return sum(part.errors for part in self.parts.values())
+
+    @property
+    def files(self) -> list[str]:
+        """The parts and the error files that they name, as paths below the directory."""
+        return [*self.parts, *(f"{ERRORS_DIRECTORY}/{n}" for n in self._error_names())]
+
+    def ids(self) -> Iterator[PartIds]:
+        """Ids, URIs and versions, part by part.
+
+        Raises:
+          UserError: a part, or a file of error rows that a part names, is missing or damaged.
+        """
+
+        def read(name: str) -> PartIds:
+            errors_file = self.parts[name].errors_file
+            none = pa.table({column: pa.array([], pa.string()) for column in _ID_COLUMNS})
+            errors = none
+            if errors_file:
+                errors = _read_ids(self.path(ERRORS_DIRECTORY, errors_file))
+            return PartIds(name, _read_ids(self.path(name)), errors)
+
+        yield from self._read_all(read, self.parts)
+
+    def error_types(self) -> collections.Counter[str]:
+        """How many error rows there are of each type."""
+        counter: collections.Counter[str] = collections.Counter()
+        for name in self._error_names():
+            with storage.arrow_input(self.path(ERRORS_DIRECTORY, name)) as file:
+                counter.update(pq.ParquetFile(file).read(["error_type"])["error_type"].to_pylist())
+        return counter
+
+    def _read_all(self, read: Callable[[str], T], names: Iterable[str]) -> Iterator[T]:
+        """Reads several files at a time, in order."""
+        names = iter(names)
+        threads = _LOCAL_READS if storage.is_local(self.directory) else _REMOTE_READS
+        with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+            reading = collections.deque(
+                pool.submit(read, n) for n in itertools.islice(names, threads)
+            )
+            while reading:
+                yield reading.popleft().result()
+                reading.extend(pool.submit(read, name) for name in itertools.islice(names, 1))
+
+    def _error_names(self) -> list[str]:
+        return sorted(part.errors_file for part in self.parts.values() if part.errors_file)
+
+
+def open_output(directory: str) -> Output:
+    """Opens an output directory, new or of an earlier run.
+
+    Raises:
+      UserError: it is a file, or holds files that are not of this program.
+    """
+    if storage.is_local(directory) and os.path.exists(directory) and not os.path.isdir(directory):
+        raise UserError(f"--output {directory}: is a file; give a directory")
+    try:
+        names = storage.list_names(directory)
+    except (OSError, ValueError) as error:
+        raise UserError(f"--output {directory}: cannot be listed: {one_line(error)}") from error
+    strangers = [name for name in names if not is_ours(name) and not _is_desktop_clutter(name)]
+    if strangers:
+        raise UserError(
+            f"--output {directory}: holds files that are not of this program, such as "
+            f"{strangers[0]}; give a new or empty directory"
+        )
+    return Output(directory)
+
+
+def open_finished(directory: str) -> Output:
+    """Opens the output directory that a command about it is given, and reads its parts.
+
+    Raises:
+      UserError: there is no output of this program.
+    """
+    output = open_output(storage.absolute(directory))
+    if not any(is_ours(name) for name in storage.list_names(output.directory)):
+        raise UserError(f"{directory}: holds no output of this program")
+    return output
+
+
+def is_ours(name: str) -> bool:
+    """Whether a name directly in the directory is one that this program gives."""
+    return name in _OURS or is_part_name(name) or is_temporary(name)
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a name is that of a file which was not committed."""
+    return name.startswith(storage.TEMPORARY_PREFIX)
+
+
+_ID_COLUMNS = ["id", "uri", "version"]
+
+
+def _read_ids(path: str) -> pa.Table:
+    try:
+        with storage.arrow_input(path) as file:
+            return pq.ParquetFile(file).read(_ID_COLUMNS)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UserError(
+            f"{path}: cannot be read: {one_line(error)}; delete the part of that shard to compute "
+            "its images again, or give --overwrite to start anew"
+        ) from error
+
+
+def _is_desktop_clutter(name: str) -> bool:
+    """What file managers and network filesystems leave behind."""
+    return name.startswith(".") or name in ("Thumbs.db", "desktop.ini")

@@ -1,0 +1,202 @@
+"""The lease on an output directory: one run at a time works on it.
+
+`_lease.json` says which run, on which host, and when it was last alive. A lease is dead when its
+process is gone (seen on the same machine) or when it was not renewed for a minute; it is then
+taken over. A run that lost its lease, because its machine slept or was cut off, stops, and its
+workers may not commit: they look before each part.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+
+from pipeline.output.directory import LEASE_FILE, Output
+from pipeline.terminal import logs
+from transforms.errors import UserError, one_line
+from transforms.storage import conditional_writes
+from transforms.storage.conditional_writes import Stored, write_if_unchanged
+
+RENEW_SECONDS = 10.0
+DEAD_AFTER_SECONDS = 60.0
+
+
+class LeaseLostError(RuntimeError):
+    """Another run has taken the output over: this one may commit nothing more."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Lease:
+    """Who works on an output directory.
+
+    Attributes:
+      run_id: of the run.
+      host, pid: of its launcher.
+      machine: the kernel's boot and the process namespace that the pid belongs to.
+      process_started: when that process began, in the kernel's clock ticks; tells it from a later
+        one with the same pid; None where it cannot be seen.
+      since, renewed: in seconds since the epoch.
+    """
+
+    run_id: str
+    host: str
+    pid: int
+    machine: str
+    process_started: int | None
+    since: float
+    renewed: float
+
+    @property
+    def who(self) -> str:
+        """The run in words."""
+        since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(self.since))
+        return f"run {self.run_id} on {self.host} (process {self.pid}, since {since})"
+
+    def is_live(self) -> bool:
+        """Whether the run is still at work, as far as can be seen from here."""
+        if self.machine and self.machine == _machine():
+            return _process_started(self.pid) == self.process_started
+        return time.time() - self.renewed < DEAD_AFTER_SECONDS
+
+
+def read(output: Output) -> Lease | None:
+    """The lease on the output, live or dead; None if there is none."""
+    path = output.path(LEASE_FILE)
+    return _parse(path, conditional_writes.read(path))
+
+
+def refuse_if_held(output: Output) -> None:
+    """Tells early, before anything is loaded, that another run is at work.
+
+    Raises:
+      UserError: who holds the lease.
+    """
+    try:
+        _refuse_if_live(output, read(output))
+    except OSError as error:
+        raise UserError(
+            f"--output {output.directory}: cannot be read: {one_line(error)}"
+        ) from error
+
+
+def _refuse_if_live(output: Output, lease: Lease | None) -> None:
+    if lease is not None and lease.is_live():
+        raise UserError(
+            f"--output {output.directory}: {lease.who} is at work there; wait for it or stop it. "
+            f"If it is dead, its lease ends {DEAD_AFTER_SECONDS:.0f} s after it was last renewed"
+        )
+
+
+def check_held(path: str, run_id: str) -> None:
+    """Called on workers before each commit.
+
+    Args:
+      path: of the `_lease.json`.
+      run_id: of the run that the worker belongs to.
+
+    Raises:
+      LeaseLostError: the lease is not that run's any more.
+    """
+    _read_ours(path, run_id)
+
+
+def _read_ours(path: str, run_id: str) -> Stored:
+    stored = conditional_writes.read(path)
+    lease = _parse(path, stored)
+    if stored is None or lease is None or lease.run_id != run_id:
+        who = "has ended" if lease is None else f"lost the output to {lease.who}"
+        raise LeaseLostError(f"run {run_id} {who}; this part is not committed")
+    return stored
+
+
+@contextlib.contextmanager
+def held(output: Output, run_id: str) -> Iterator[Lease | None]:
+    """Holds the lease within the body, renewing it; gives the dead lease that it took over, if any.
+
+    Raises:
+      UserError: another run holds it, or the directory cannot be written.
+    """
+    path = output.path(LEASE_FILE)
+    try:
+        seen = conditional_writes.read(path)
+        before = _parse(path, seen)
+        _refuse_if_live(output, before)
+        mine = Lease(
+            run_id,
+            socket.gethostname(),
+            os.getpid(),
+            _machine(),
+            _process_started(os.getpid()),
+            time.time(),
+            time.time(),
+        )
+        stored = write_if_unchanged(path, _text(mine), seen)
+        if stored is None:
+            refuse_if_held(output)
+            raise UserError(f"--output {output.directory}: another run took it at the same moment")
+    except (OSError, ValueError) as error:
+        if isinstance(error, UserError) or logs.disk_is_full(str(error)):
+            raise
+        raise UserError(f"--output {output.directory}: not writable: {one_line(error)}") from error
+    stop = threading.Event()
+    renewing = threading.Thread(
+        target=_renew, args=(path, mine, stored, stop), name="lease", daemon=True
+    )
+    renewing.start()
+    try:
+        yield before
+    finally:
+        stop.set()
+        renewing.join()
+        with contextlib.suppress(OSError, ValueError, LeaseLostError):
+            conditional_writes.delete_if_unchanged(path, _read_ours(path, run_id))
+
+
+def _renew(path: str, lease: Lease, stored: Stored, stop: threading.Event) -> None:
+    while not stop.wait(RENEW_SECONDS):
+        try:
+            now = dataclasses.replace(lease, renewed=time.time())
+            written = write_if_unchanged(path, _text(now), stored)
+            stored = written or _read_ours(path, lease.run_id)
+        except LeaseLostError as error:
+            print(f"failed: {error}; stopping", file=sys.stderr, flush=True)
+            os._exit(1)
+        except (OSError, ValueError):
+            continue  # a disk that is full or away for a while is no reason to stop here
+
+
+def _parse(path: str, stored: Stored | None) -> Lease | None:
+    try:
+        return None if stored is None else Lease(**json.loads(stored.text))
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path}: is damaged ({error}); delete it if no run is at work") from error
+
+
+def _text(lease: Lease) -> str:
+    return json.dumps(dataclasses.asdict(lease)) + "\n"
+
+
+def _machine() -> str:
+    """Where a pid means the same process; "" where that cannot be known."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return f"{file.read().strip()} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
+def _process_started(pid: int) -> int | None:
+    """Start time of a process (field 22 of /proc/PID/stat), or None if there is no such process."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+            fields = file.read().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in "ZX" else int(fields[19])

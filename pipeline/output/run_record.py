@@ -1,0 +1,228 @@
+"""Whose an output is and what was done in it: its fingerprint, `_run.json`, `_SUCCESS`.
+
+`_run.json` and `_SUCCESS` are written last, for people and schedulers; nothing here decides by
+them.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from pipeline.output.directory import (
+    COPIES_DIRECTORY,
+    JOURNAL_FILE,
+    LEASE_FILE,
+    PLAN_DIRECTORY,
+    RUN_FILE,
+    STAGING_DIRECTORY,
+    SUCCESS_FILE,
+    Output,
+    is_ours,
+    is_temporary,
+)
+from transforms import storage
+from transforms.dataset import snapshot
+from transforms.dataset.part import ERRORS_DIRECTORY, is_part_name
+from transforms.errors import UserError, one_line
+
+_SECRET = re.compile(r"secret|token|password|access_key|key_id|connection_string")
+
+
+class DuplicateIdsError(RuntimeError):
+    """An id is in the output twice. Must never happen."""
+
+
+def overwrite(output: Output) -> None:
+    """Deletes an earlier output; the lease stays.
+
+    First the signs that it is finished, then the parts, then what parts refer to, last a journal:
+    killed at any moment it leaves a directory that can be continued.
+    """
+    order = {SUCCESS_FILE: 0, RUN_FILE: 0, snapshot.SNAPSHOT_FILE: 0, JOURNAL_FILE: 3}
+    names = [name for name in storage.list_names(output.directory) if is_ours(name)]
+    names.sort(key=lambda name: order.get(name, 1 if is_part_name(name) else 2))
+    storage.delete([output.path(name) for name in names if name != LEASE_FILE])
+    output.parts.clear()
+
+
+def check_parts(output: Output, fingerprint: dict[str, str]) -> None:
+    """Reads the footers of the parts: an output directory belongs to one fingerprint.
+
+    Raises:
+      UserError: a part cannot be read, or was made with other settings; the message says which.
+    """
+    try:
+        output.refresh()
+    except (ValueError, OSError) as error:
+        raise UserError(
+            f"--output {output.directory}: a part cannot be read: {one_line(error)}; delete that "
+            "file to compute its images again, or give --overwrite to start anew"
+        ) from error
+    for part in output.parts.values():
+        differing = differences(part.fingerprint, fingerprint)
+        if differing:
+            raise UserError(
+                f"--output {output.directory}: made with other settings: {'; '.join(differing)}. "
+                "Give another --output, or --overwrite to start anew"
+            )
+
+
+def differences(was: dict[str, str], now: dict[str, str]) -> list[str]:
+    """The settings in which two fingerprints differ, with old and new value.
+
+    >>> differences({"engine": "tensorflow", "task": "x"}, {"engine": "openvino", "task": "x"})
+    ['engine was tensorflow, is openvino']
+    """
+    return [
+        f"{name} was {was.get(name)}, is {now.get(name)}"
+        for name in sorted(was.keys() | now.keys())
+        if was.get(name) != now.get(name)
+    ]
+
+
+def clear_temporaries(output: Output) -> None:
+    """Deletes what killed runs left behind: nothing refers to it, and it may fill the disk."""
+    directories = [output.directory, output.path(STAGING_DIRECTORY)]
+    directories += [storage.join(directory, ERRORS_DIRECTORY) for directory in directories]
+    for directory in directories:
+        names = [name for name in storage.list_names(directory) if is_temporary(name)]
+        storage.delete([storage.join(directory, name) for name in names])
+    storage.delete([output.path(COPIES_DIRECTORY)])
+
+
+def earlier_plans(output: Output) -> list[str]:
+    """Paths of the plans that runs left which did not finish."""
+    directory = output.path(PLAN_DIRECTORY)
+    return [
+        storage.join(directory, name)
+        for name in storage.list_names(directory)
+        if name.endswith(".parquet")
+    ]
+
+
+def start(output: Output, run: dict[str, Any]) -> None:
+    """Says which run is at work, and takes back what says that the output is finished."""
+    storage.delete([output.path(SUCCESS_FILE), output.path(RUN_FILE)])
+    storage.write_text(output.path(PLAN_DIRECTORY, f"{run['run_id']}.json"), _json(run))
+
+
+def read_report(output: Output) -> dict[str, Any] | None:
+    """`_run.json` of the last finished run; None if there is none.
+
+    Raises:
+      ValueError: it is damaged; the message names it.
+    """
+    return _read_json(output.path(RUN_FILE))
+
+
+def update_part_count(output: Output) -> None:
+    """Puts into `_run.json` how many parts there are after they were gathered."""
+    report = read_report(output)
+    if report is not None:
+        report["counts"]["parts"] = len(output.parts)
+        storage.write_text(output.path(RUN_FILE), _json(report))
+
+
+def read_started(output: Output) -> dict[str, Any] | None:
+    """What `start` wrote for a run that is at work or was interrupted; None if there is none.
+
+    Raises:
+      ValueError: it is damaged; the message names it.
+    """
+    directory = output.path(PLAN_DIRECTORY)
+    names = [name for name in storage.list_names(directory) if name.endswith(".json")]
+    paths = sorted((storage.join(directory, name) for name in names), key=storage.modified)
+    return _read_json(paths[-1]) if paths else None
+
+
+def check_ids_unique(outputs: Sequence[Output]) -> None:
+    """Each id once, in the rows and error rows of all the given directories of parts.
+
+    Raises:
+      DuplicateIdsError: two runs must have written at the same time.
+    """
+    repeated = _repeated_hashes(outputs)
+    seen: set[str] = set()
+    for output in outputs if repeated else []:
+        for part in output.ids():
+            for image_id in part.ids():
+                if image_id in seen:
+                    raise DuplicateIdsError(
+                        f"{output.path(part.name)}: id {image_id!r} is in another part, too: two "
+                        "runs must have written at the same time; delete this part, and the same "
+                        "command computes again what is then missing"
+                    )
+                if hash(image_id) in repeated:
+                    seen.add(image_id)
+
+
+def _repeated_hashes(outputs: Sequence[Output]) -> set[int]:
+    """Hashes that ids share, by chance or because they are the same: of 8 bytes an id."""
+    hashes = [np.empty(0, np.int64)]
+    for output in outputs:
+        hashes += [np.fromiter(map(hash, part.ids()), np.int64) for part in output.ids()]
+    ordered = np.sort(np.concatenate(hashes))
+    return set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
+
+
+def finish(output: Output, report: dict[str, Any], succeeded: bool) -> None:
+    """Clears what was temporary, then writes `_snapshot.json`, `_run.json` and `_SUCCESS`.
+
+    Args:
+      output: with all its parts.
+      report: what goes into `_run.json`.
+      succeeded: whether there will be a `_SUCCESS`.
+    """
+    named = set(output.files)
+    errors = [
+        f"{ERRORS_DIRECTORY}/{name}" for name in storage.list_names(output.path(ERRORS_DIRECTORY))
+    ]
+    storage.delete([output.path(name) for name in errors if name not in named])
+    storage.delete([output.path(name) for name in (PLAN_DIRECTORY, STAGING_DIRECTORY)])
+    before = snapshot.read_snapshot(output.directory)
+    if before.generation == 0 or set(before.checksums) != named:
+        snapshot.write_snapshot(output.directory, before.generation + 1, output.files)
+    storage.write_text(output.path(RUN_FILE), _json(report))
+    if succeeded:
+        storage.write_text(output.path(SUCCESS_FILE), "")
+
+
+def without_secrets(argv: Sequence[str]) -> list[str]:
+    """The words of a command line, with *** for the values of secret options."""
+    words = []
+    for before, word in zip(["", *argv], argv, strict=False):
+        flag, equals, _ = word.partition("=")
+        if equals and _SECRET.search(flag):
+            word = f"{flag}=***"
+        elif "=" not in before and before.startswith("--") and _SECRET.search(before):
+            word = "***"
+        words.append(word)
+    return words
+
+
+def command_line(argv: Sequence[str]) -> str:
+    """The command as it could be typed again, without the values of secret options."""
+    return shlex.join(["python", "-m", "pipeline.run", *without_secrets(argv)])
+
+
+def _read_json(path: str) -> dict[str, Any] | None:
+    if not storage.exists(path):
+        return None
+    try:
+        with storage.open_input(path) as file:
+            content = json.loads(file.read())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: {error}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is damaged: not an object")
+    return content
+
+
+def _json(content: dict[str, Any]) -> str:
+    return json.dumps(content, indent=2) + "\n"

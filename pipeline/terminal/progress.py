@@ -1,0 +1,85 @@
+"""What the person sees while the job runs, read from committed parts: the same for any runner."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from types import TracebackType
+
+import tqdm
+
+from pipeline.output.directory import Output
+
+_POLL_SECONDS = 0.5
+_LINE_SECONDS = 30.0
+
+
+class Progress:
+    """A progress bar on a terminal, a plain line now and then elsewhere, on stderr.
+
+    Args:
+      output: watched for new parts.
+      total: images that this run will account for.
+    """
+
+    def __init__(self, output: Output, total: int):
+        self._output = Output(output.directory, dict(output.parts))
+        self._total = total
+        self._rows, self._errors = output.rows, output.errors
+        self._started = time.monotonic()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="progress", daemon=True)
+        self._bar: tqdm.tqdm | None = None
+        if sys.stderr.isatty():
+            self._bar = tqdm.tqdm(total=total, unit="image", dynamic_ncols=True, smoothing=0.05)
+
+    def __enter__(self) -> Progress:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        if self._bar is not None:
+            if error is None:
+                self._output.refresh()
+            self._show()
+            self._bar.close()
+
+    def _watch(self) -> None:
+        said = time.monotonic()
+        while not self._stop.wait(_POLL_SECONDS):
+            try:
+                self._output.refresh()
+            except (OSError, ValueError):
+                continue  # a listing that fails is no reason to stop the job; the end reads it anew
+            if self._bar is not None:
+                self._show()
+            elif time.monotonic() - said >= _LINE_SECONDS:
+                said = time.monotonic()
+                print(self._line(), file=sys.stderr, flush=True)
+
+    def _done(self) -> tuple[int, int]:
+        """Images accounted for in this run, and how many of them are errors."""
+        errors = self._output.errors - self._errors
+        return self._output.rows - self._rows + errors, errors
+
+    def _show(self) -> None:
+        assert self._bar is not None
+        done, errors = self._done()
+        self._bar.set_postfix_str(f"{errors:,} errors", refresh=False)
+        self._bar.update(done - self._bar.n)
+        self._bar.refresh()
+
+    def _line(self) -> str:
+        done, errors = self._done()
+        seconds = time.monotonic() - self._started
+        rate = done / seconds
+        left = f"{(self._total - done) / rate / 60:.0f} min left" if rate else "no part yet"
+        return f"{done:,} of {self._total:,} images, {rate:.1f}/s, {errors:,} errors, {left}"

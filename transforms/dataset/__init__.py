@@ -1,0 +1,1 @@
+"""The output's format: its files, its columns, its parts, its snapshot."""

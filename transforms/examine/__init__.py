@@ -1,0 +1,1 @@
+"""Whether a model keeps TensorFlow Hub's API for image tasks."""

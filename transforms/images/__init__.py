@@ -1,0 +1,1 @@
+"""Encoded images to pixels, with limits that are checked before any work."""

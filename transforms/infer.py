@@ -1,0 +1,206 @@
+"""The model handler for Beam's `RunInference`, and the transform that uses it on image batches."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import apache_beam as beam
+import numpy as np
+from apache_beam.ml.inference.base import ModelHandler, PredictionResult, RunInference
+
+from transforms import engines
+from transforms.batches import FeatureBatch, ImageBatch, StageSeconds
+from transforms.errors import InferenceError, error_row, one_line
+from transforms.models import builtin, staging
+from transforms.models.source import ModelSource
+
+Engine = Callable[[np.ndarray], np.ndarray]
+
+
+class InferFeatures(beam.PTransform):
+    """`ImageBatch`es to `FeatureBatch`es, each in its order.
+
+    Args:
+      source: the model.
+      engine, precision: what runs it; see `transforms.engines`.
+    """
+
+    def __init__(
+        self,
+        source: ModelSource,
+        engine: engines.EngineName = "tensorflow",
+        precision: engines.Precision = "float32",
+    ):
+        super().__init__()
+        self._handler = SavedModelHandler(source, engine=engine, precision=precision)
+
+    def expand(self, batches: beam.PCollection[ImageBatch]) -> beam.PCollection[FeatureBatch]:
+        """`ImageBatch`es to `FeatureBatch`es."""
+        handler = self._handler.with_no_batching()
+        return batches | RunInference(handler).with_output_types(FeatureBatch)
+
+
+Images = np.ndarray | ImageBatch
+Answer = PredictionResult | FeatureBatch
+
+
+class SavedModelHandler(ModelHandler[Images, Answer, Engine]):
+    """Any published image model in Beam's `RunInference`, on NumPy arrays or on `ImageBatch`es.
+
+    The model is loaded once a worker process, with a frozen graph, and shared by its threads.
+
+    On arrays it is a drop-in for Beam's own handlers: elements are images [H, W, 3], float32 in
+    [0, 1] or uint8, all of one shape; Beam batches them, `KeyedModelHandler` and
+    `with_preprocess_fn` work as usual, and results are `PredictionResult`s with a float32 vector
+    [N]. With `with_no_batching()` an element is an array [B, H, W, 3]. The model can be changed by
+    `RunInference(model_metadata_pcoll=…)`; `inference_args` are refused: hyper-parameters are in
+    `ModelSource.arguments`. A batch on which the model fails raises;
+    `RunInference.with_exception_handling()` is Beam's answer.
+
+    On `ImageBatch`es, which `DecodeShards` makes, it must be the outermost handler and
+    `with_no_batching()`: wrappers such as `KeyedModelHandler` forget that. A batch on which the
+    model fails is halved until the images that make it fail are alone; these become error rows.
+
+    Args:
+      model: which model: a handle as for `--model`, or a `ModelSource` with all that can be said.
+      max_batch_size: images in a batch that Beam makes, at most.
+      engine, precision: what runs it; see `transforms.engines`.
+      kwargs: as for Beam's `ModelHandler`.
+
+    >>> handler = SavedModelHandler("efficientnet-lite0")
+    >>> handler.batch_elements_kwargs()
+    {'max_batch_size': 32}
+    """
+
+    def __init__(
+        self,
+        model: str | ModelSource = builtin.NAME,
+        max_batch_size: int = 32,
+        engine: engines.EngineName = "tensorflow",
+        precision: engines.Precision = "float32",
+        **kwargs: Any,
+    ):
+        super().__init__(max_batch_size=max_batch_size, **kwargs)
+        self._source = ModelSource(model) if isinstance(model, str) else model
+        self._engine = engine
+        self._precision = precision
+
+    def load_model(self) -> Engine:
+        """The engine with the frozen graph; the model is staged first if it is not here.
+
+        Raises:
+          UserError: the model cannot be had, is not trusted or takes no images.
+        """
+        source = self._source
+        if not source.is_builtin and source.path is None:
+            source = dataclasses.replace(source, path=staging.stage(source.name))
+        return engines.load(source, self._engine, self._precision)
+
+    def batch_elements_kwargs(self) -> Mapping[str, Any]:
+        """How Beam batches arrays."""
+        return self._batching_kwargs
+
+    def validate_inference_args(self, inference_args: dict[str, Any] | None) -> None:
+        """Refuses `inference_args`.
+
+        Raises:
+          ValueError: there are some.
+        """
+        if inference_args:
+            raise ValueError(
+                f"inference_args {sorted(inference_args)}: hyper-parameters go into "
+                "ModelSource.arguments"
+            )
+
+    def update_model_path(self, model_path: str | None = None) -> None:
+        """Called by RunInference when its side input names another model."""
+        if model_path and model_path != self._source.name:
+            self._source = dataclasses.replace(self._source, name=model_path, path=None)
+
+    def run_inference(
+        self,
+        batch: Sequence[np.ndarray] | np.ndarray | ImageBatch,  # type: ignore[override]
+        model: Engine,
+        inference_args: dict[str, Any] | None = None,
+    ) -> Iterable[Answer]:
+        """One `PredictionResult` for each array, or one `FeatureBatch` for an `ImageBatch`.
+
+        Args:
+          batch: what Beam hands on.
+          model: the engine.
+          inference_args: none are known.
+
+        Raises:
+          ValueError: the arrays are not images of one shape.
+          Exception: whatever the model raises on arrays.
+        """
+        if isinstance(batch, ImageBatch):
+            return [infer(batch, model)]
+        shapes = sorted({np.shape(image) for image in batch})
+        if len(shapes) != 1 or len(shapes[0]) != 3 or shapes[0][2] != 3:
+            raise ValueError(f"images must all be [H, W, 3] of one size; these are {shapes}")
+        features = model(np.stack(batch) if not isinstance(batch, np.ndarray) else batch)
+        return [
+            PredictionResult(image, vector, self._source.name)
+            for image, vector in zip(batch, features, strict=True)
+        ]
+
+    def get_num_bytes(self, batch: Sequence[np.ndarray] | ImageBatch) -> int:  # type: ignore[override]
+        """Bytes of pixels, without pickling them."""
+        if isinstance(batch, ImageBatch):
+            return batch.images.nbytes
+        return sum(image.nbytes for image in batch)
+
+    def get_metrics_namespace(self) -> str:
+        """The namespace of RunInference's metrics."""
+        return "image_features"
+
+
+def infer(batch: ImageBatch, engine: Engine) -> FeatureBatch:
+    """Runs one batch through the engine, and what fails in it image by image."""
+    started = time.perf_counter()
+    arrays, failures = _bisect(batch.images, 0, engine)
+    features = np.concatenate(arrays) if arrays else np.empty((0, 0), np.float32)
+    numbers = np.logical_not(np.isnan(features).any(axis=1))
+    if not numbers.all():
+        failed = dict(failures)
+        answered = [at for at in range(len(batch.rows)) if at not in failed]
+        nan = InferenceError("the model answers NaN")
+        failures += [(at, nan) for at, ok in zip(answered, numbers, strict=True) if not ok]
+        features = features[numbers]
+    failed = dict(failures)
+    errors = [
+        error_row(batch.rows[position].ref, "infer", InferenceError(one_line(failure)))
+        for position, failure in sorted(failures, key=_position)
+    ]
+    return FeatureBatch(
+        features=features,
+        rows=tuple(row for position, row in enumerate(batch.rows) if position not in failed),
+        errors=(*batch.errors, *errors),
+        place=batch.place,
+        seconds=batch.seconds + StageSeconds(infer=time.perf_counter() - started),
+    )
+
+
+def _position(failure: tuple[int, Exception]) -> int:
+    return failure[0]
+
+
+def _bisect(
+    images: np.ndarray, first: int, engine: Engine
+) -> tuple[list[np.ndarray], list[tuple[int, Exception]]]:
+    """Features of the images that work, in order, and (position, failure) of those that do not."""
+    if len(images) == 0:
+        return [], []
+    try:
+        return [engine(images)], []
+    except Exception as failure:  # noqa: BLE001 - a model may raise anything; the row says what
+        if len(images) == 1:
+            return [], [(first, failure)]
+    half = len(images) // 2
+    arrays, failures = _bisect(images[:half], first, engine)
+    more_arrays, more_failures = _bisect(images[half:], first + half, engine)
+    return arrays + more_arrays, failures + more_failures

@@ -1,0 +1,221 @@
+"""Inputs to image refs: files, directories, globs and TFRecord files.
+
+Everything that was asked for is accounted for: it becomes a ref, is counted as passed over, or is
+an error that names it. A broken link or an unreadable directory becomes a ref, too, and then an
+error row.
+"""
+
+from __future__ import annotations
+
+import collections
+import concurrent.futures
+import dataclasses
+import os
+import posixpath
+import re
+from typing import Literal
+
+from transforms import storage
+from transforms.errors import UserError
+from transforms.inputs.examples import example_ids
+from transforms.inputs.patterns import UNLISTED, FoundFile, expand
+from transforms.inputs.tfrecords import scan
+from transforms.refs import ImageRef
+from transforms.storage.retries import retrying
+
+InputFormat = Literal["auto", "files", "tfrecord"]
+
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".dib", ".webp"}
+)
+
+_TFRECORD_NAME = re.compile(r"\.tfrecords?(?=$|[-._])", re.IGNORECASE)
+_SCAN_THREADS = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Listing:
+    """What the inputs hold.
+
+    Attributes:
+      refs: one for each image, sorted by URI and record; ids are unique.
+      passed_over: files in directories that are no images, counted by suffix.
+      containers: the TFRecord files among the inputs, sorted.
+    """
+
+    refs: list[ImageRef]
+    passed_over: collections.Counter[str]
+    containers: list[str]
+
+
+def list_images(
+    inputs: list[str],
+    input_format: InputFormat = "auto",
+    id_key: str | None = None,
+    label_from_parent: bool = False,
+) -> Listing:
+    """Lists the images that `inputs` stand for.
+
+    Args:
+      inputs: files, directories (searched recursively for image suffixes and TFRecord files) and
+        globs (everything that they match; `**` crosses directories).
+      input_format: whether a file is an image ("files") or a TFRecord file ("tfrecord"); "auto"
+        goes by `.tfrecord` in the name.
+      id_key: feature of the Examples that names their images.
+      label_from_parent: whether refs carry the name of their parent directory.
+
+    Raises:
+      UserError: an input matches nothing or nothing but empty TFRecord files; the message names it.
+    """
+    files, passed_over = _find(inputs, input_format)
+    containers: list[FoundFile] = []
+    refs: list[ImageRef] = []
+    while files:  # there may be millions: none is kept once it is a ref
+        file = files.popleft()
+        if _is_container(file, input_format):
+            containers.append(file)
+        else:
+            refs.append(_file_ref(file, label_from_parent))
+    with concurrent.futures.ThreadPoolExecutor(_SCAN_THREADS) as pool:
+        scans = pool.map(lambda file: _record_refs(file, id_key, label_from_parent), containers)
+        for container_refs in scans:
+            refs.extend(container_refs)
+    if not refs:
+        raise UserError(f"--input {' '.join(inputs)}: the TFRecord files hold no records")
+    refs.sort(key=_by_place)
+    return Listing(_with_unique_ids(refs), passed_over, sorted(file.uri for file in containers))
+
+
+def is_tfrecord_name(name: str) -> bool:
+    """Whether a file's name says that it is a TFRecord file.
+
+    >>> is_tfrecord_name("train.tfrecord-00000-of-00010"), is_tfrecord_name("a.tfrecords.gz")
+    (True, True)
+    """
+    return _TFRECORD_NAME.search(posixpath.basename(name)) is not None
+
+
+def _find(
+    inputs: list[str], input_format: InputFormat
+) -> tuple[collections.deque[FoundFile], collections.Counter[str]]:
+    """The files that the inputs stand for, each once, and how many were passed over by suffix."""
+    found: dict[str, FoundFile] = {}
+    passed_over: dict[str, str] = {}
+    for pattern in inputs:
+        wanted, others = _wanted(pattern, input_format)
+        if not wanted:
+            raise UserError(_nothing_found(pattern, input_format, others))
+        if found:
+            found.update(wanted)
+        else:
+            found = wanted  # not a second one of millions
+        passed_over.update(others)
+    counts = collections.Counter(
+        suffix for path, suffix in passed_over.items() if path not in found
+    )
+    return collections.deque(found.values()), counts
+
+
+def _wanted(pattern: str, input_format: InputFormat) -> tuple[dict[str, FoundFile], dict[str, str]]:
+    """Files by path that one input stands for, and suffixes by path of those passed over."""
+    wanted: dict[str, FoundFile] = {}
+    others: dict[str, str] = {}
+    for file in expand(pattern):
+        name = posixpath.basename(file.uri)
+        suffix = posixpath.splitext(name)[1].lower()
+        record = is_tfrecord_name(name) and input_format != "files"
+        image = suffix in IMAGE_SUFFIXES and input_format != "tfrecord"
+        if name.startswith("._") and file.in_directory:  # what macOS leaves beside a file
+            others[file.path] = "._*"
+        elif not file.in_directory or record or image or _is_unlisted_directory(file):
+            wanted[file.path] = file
+        else:
+            others[file.path] = suffix or name
+    return wanted, others
+
+
+def _is_unlisted_directory(file: FoundFile) -> bool:
+    return file.problem is not None and file.problem.startswith(UNLISTED)
+
+
+def _is_container(file: FoundFile, input_format: InputFormat) -> bool:
+    if file.problem or input_format == "files":
+        return False
+    return input_format == "tfrecord" or is_tfrecord_name(file.uri)
+
+
+def _label(uri: str, label_from_parent: bool) -> str | None:
+    return posixpath.basename(posixpath.dirname(uri)) if label_from_parent else None
+
+
+def _file_ref(file: FoundFile, label_from_parent: bool) -> ImageRef:
+    return ImageRef(
+        id=file.uri,
+        uri=file.uri,
+        version=file.version,
+        size=file.size,
+        label=_label(file.uri, label_from_parent),
+        problem=file.problem,
+    )
+
+
+def _record_refs(file: FoundFile, id_key: str | None, label_from_parent: bool) -> list[ImageRef]:
+    label = _label(file.uri, label_from_parent)
+    refs: list[ImageRef] = []
+
+    def records() -> list[tuple[int, int | None, str | None]]:
+        if id_key:
+            return list(example_ids(file.uri, id_key))
+        return [(offset, length, "") for offset, length in scan(file.uri)]
+
+    try:
+        for index, (offset, length, value) in enumerate(retrying(records)):
+            problem = None
+            if value is None:
+                problem = f"record {index} has no single UTF-8 or int64 id in feature {id_key!r}"
+            image_id = value or f"{file.uri}#{index}"
+            refs.append(
+                ImageRef(image_id, file.uri, file.version, length, index, offset, label, problem)
+            )
+    except OSError:
+        refs.append(_file_ref(file, label_from_parent))  # reading it says what is wrong
+    return refs
+
+
+def _by_place(ref: ImageRef) -> tuple[str, int]:
+    return ref.uri, -1 if ref.record_index is None else ref.record_index
+
+
+def _with_unique_ids(refs: list[ImageRef]) -> list[ImageRef]:
+    """The first good image of an id keeps it; the others are known by their place: error rows."""
+    first: dict[str, ImageRef] = {}
+    duplicates: list[int] = []
+    for good in (True, False):
+        for position, ref in enumerate(refs):
+            if (ref.problem is None) == good and first.setdefault(ref.id, ref) is not ref:
+                duplicates.append(position)
+    for position in duplicates:
+        ref = refs[position]
+        other = first[ref.id]
+        place = ref.uri if ref.record_index is None else f"{ref.uri}#{ref.record_index}"
+        while place in first:
+            place += "#duplicate"
+        where = "" if other.record_index is None else f"record {other.record_index} of "
+        problem = ref.problem or f"id {ref.id!r} is already {where}{other.uri}"
+        refs[position] = first[place] = dataclasses.replace(ref, id=place, problem=problem)
+    return refs
+
+
+def _nothing_found(pattern: str, input_format: InputFormat, others: dict[str, str]) -> str:
+    path = storage.absolute(pattern)
+    if not others and not (storage.is_local(path) and os.path.isdir(path)):
+        return f"--input {pattern}: matches no file"
+    kind = "TFRecord files" if input_format == "tfrecord" else "images"
+    names = "*.tfrecord*" if input_format == "tfrecord" else " ".join(sorted(IMAGE_SUFFIXES))
+    counts = collections.Counter(others.values()).most_common(5)
+    seen = ", ".join(f"{count} {suffix}" for suffix, count in counts)
+    return (
+        f"--input {pattern}: no {kind} in this directory"
+        + (f" (passed over: {seen})" if seen else "")
+        + f"; by their names {kind} are {names}; a glob takes any name"
+    )

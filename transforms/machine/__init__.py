@@ -1,0 +1,1 @@
+"""What this process runs on: its cores, and TensorFlow in it."""

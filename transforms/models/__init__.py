@@ -1,0 +1,1 @@
+"""Any published form of an image model to one callable."""

@@ -1,0 +1,121 @@
+"""Which model, and where its files are. Nothing here knows Beam or imports TensorFlow.
+
+A model follows TensorFlow Hub's Common SavedModel APIs for image tasks: float32 [B, H, W, 3] in
+[0, 1] in, float32 [B, N] out. https://www.tensorflow.org/hub/common_saved_model_apis/images
+`transforms.models.loading` makes one callable of any published form.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from transforms.errors import UserError, one_line
+from transforms.models import builtin
+
+Task = Literal["feature_vector", "classification"]
+Pool = Literal["mean", "max"]
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelSource:
+    """Which model, and how to call it: what a worker needs in order to load it.
+
+    Attributes:
+      name: what the user calls it: the built-in's name, a directory, a URL, …; for messages.
+      task: what the model is asked for.
+      path: a SavedModel's directory or a `.keras` file on this machine; None: `name` is it.
+      signature: which signature to call; None: the first of `__call__`, `image_<task>`,
+        `serving_default`, `default` and a sole signature that there is.
+      tags: tags of the graph to load; None: the only one, that for serving, or the untagged one.
+      output_key: which of several outputs; None: the only one, or `default`.
+      pool: how a feature map [B, H, W, C] becomes a vector; None refuses it.
+      arguments: hyper-parameters to call it with, as (name, value) pairs.
+      trusted: whether ops that reach outside the model are accepted.
+    """
+
+    name: str = builtin.NAME
+    task: Task = "feature_vector"
+    path: str | None = None
+    signature: str | None = None
+    tags: tuple[str, ...] | None = None
+    output_key: str | None = None
+    pool: Pool | None = None
+    arguments: tuple[tuple[str, Any], ...] = ()
+    trusted: bool = False
+
+    @property
+    def is_builtin(self) -> bool:
+        """Whether it is the model that comes with this program."""
+        return self.name == builtin.NAME
+
+    @property
+    def is_keras_file(self) -> bool:
+        """Whether it is a `.keras` file and not a SavedModel's directory."""
+        return (self.path or self.name).endswith(".keras")
+
+    def local_path(self) -> str:
+        """The model's directory or file here; the built-in model is exported if needed."""
+        if not self.is_builtin:
+            return self.path or self.name
+        try:
+            return builtin.exported(self.task)
+        except OSError as error:
+            raise UserError(
+                f"--model {self.name}: cannot be written to the cache: {one_line(error)}; set "
+                "BEAM_IMAGE_FEATURES_CACHE to a directory that can be written"
+            ) from error
+
+
+def check_exists(source: ModelSource) -> None:
+    """Raises a UserError that says what is missing if there is no model at the source's path."""
+    path = source.local_path()
+    if source.is_keras_file:
+        if not os.path.isfile(path):
+            raise UserError(f"--model {source.name}: no such file")
+        return
+    if not os.path.isdir(path):
+        raise UserError(
+            f"--model {source.name}: no such directory; give a SavedModel's directory or "
+            f"{builtin.NAME} (the built-in)"
+        )
+    names = sorted(os.listdir(path))
+    if "saved_model.pb" not in names and "saved_model.pbtxt" not in names:
+        there = ", ".join(names[:10]) or "nothing"
+        raise UserError(f"--model {source.name}: no saved_model.pb in it; it holds {there}")
+
+
+def fingerprint(source: ModelSource) -> str:
+    """SHA-256 of a model's files: what decides its numbers."""
+    if source.is_builtin:
+        return builtin.fingerprint(source.task)
+    check_exists(source)
+    digest = hashlib.sha256()
+    root = source.local_path()
+    for path in _files(root):
+        digest.update(f"{os.path.relpath(path, root)}\0{os.path.getsize(path)}\0".encode())
+        with open(path, "rb") as file:
+            while chunk := file.read(2**20):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
+def files_state(source: ModelSource) -> tuple[tuple[str, int, int], ...]:
+    """Name, size and modification time of the model's files: changes when it is saved anew."""
+    if source.is_builtin:
+        return ()
+    status = [(path, os.stat(path)) for path in _files(source.local_path())]
+    return tuple((path, stat.st_size, stat.st_mtime_ns) for path, stat in status)
+
+
+def _files(path: str) -> list[str]:
+    return sorted(_walk(path)) if os.path.isdir(path) else [path] if os.path.exists(path) else []
+
+
+def _walk(directory: str) -> Iterator[str]:
+    for parent, _, names in os.walk(directory, followlinks=True):
+        for name in names:
+            yield os.path.join(parent, name)

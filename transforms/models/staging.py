@@ -1,0 +1,287 @@
+"""Brings a published model, given by a handle, to this machine: once, whole, and checked.
+
+A handle is what a user writes after `--model`:
+
+| handle | the model is |
+|---|---|
+| a local directory or `.keras` file | used where it is |
+| a local `.tar.gz`, `.tgz` or `.tar` file | unpacked into the cache |
+| `gs://…`, `s3://…`, `hdfs://…`: a directory or an archive | copied through Beam's filesystems |
+| `http(s)://….tar.gz` (`.tgz`, `.tar`) | downloaded |
+| any other `http(s)://…`, such as `https://tfhub.dev/google/…/1` | downloaded as TF Hub does |
+| `[kaggle://]owner/model/framework/variation[/version]` | brought by the package `kagglehub` |
+
+In the cache, `models/sha256-<digest>/` is a whole model and never changes. `models/index/` says
+which of them a handle meant when it was last asked. A process that is killed leaves a directory
+`models/.tmp-…`, which is never read and may be deleted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import re
+import tempfile
+import urllib.parse
+from collections.abc import Callable, Iterator
+
+from transforms import storage
+from transforms.errors import UserError
+from transforms.models import archives, builtin, downloads
+
+ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar")
+
+_LOGGER = logging.getLogger(__name__)
+
+_WHAT_THERE_CAN_BE = (
+    "a model is a SavedModel's directory, a .keras file, an archive (.tar.gz, .tgz, .tar), one of "
+    "these directories or archives at gs://, s3:// or hdfs://, an http(s):// URL of an archive or "
+    "of TF Hub's kind, or a Kaggle handle owner/model/framework/variation[/version]"
+)
+_KAGGLE_HANDLE = re.compile(r"(?:kaggle://)?((?:\w[\w.-]*/){3}\w[\w.-]*(?:/\d+)?)/?")
+
+_Fetch = Callable[[str, str, dict[str, str]], downloads.Download | None]
+"""From a URI into a work directory, as `archive` or `tree`; None if validators still hold."""
+
+
+def stage(handle: str, sha256: str | None = None, cache_dir: str | None = None) -> str:
+    """The local path of the model that `handle` means, staged if it is not here yet.
+
+    A handle that was staged before is asked for changes only; if it cannot be reached, the copy
+    that is here is used and a warning is logged. Any number of processes may stage the same model
+    at the same moment: each works in a directory of its own, and the first to be done wins.
+
+    Args:
+      handle: see the module's docstring.
+      sha256: the only digest that is accepted: of an archive, its bytes'; of a directory or a
+        `.keras` file, `models.fingerprint`. A pinned archive that is in the cache is used without
+        asking where it came from.
+      cache_dir: by default the one of `builtin.exported`.
+
+    Returns:
+      An absolute path: of a directory or, where the handle is one, of a `.keras` file.
+
+    Raises:
+      UserError: `--model <handle>: …`; nothing has been staged.
+    """
+    cache = os.path.abspath(os.path.expanduser(cache_dir or builtin.default_cache_dir()))
+    models = os.path.join(cache, "models")
+    try:
+        return _stage(handle, _checked_pin(sha256), models)
+    except (_StagingError, archives.ArchiveError, downloads.DownloadError) as error:
+        raise UserError(f"--model {handle}: {_without_handle(error, handle)}") from error
+    except OSError as error:
+        raise UserError(f"--model {handle}: cannot be staged in {models}: {error}") from error
+
+
+class _StagingError(Exception):
+    """What is wrong, without the handle."""
+
+
+def _without_handle(error: Exception, handle: str) -> str:
+    """The message, which names the URI that was read: that is often the handle itself."""
+    return str(error).removeprefix(f"{handle}: ")
+
+
+def _stage(handle: str, pin: str | None, models: str) -> str:
+    if not handle:
+        raise _StagingError(f"the name is empty; {_WHAT_THERE_CAN_BE}")
+    kaggle = _KAGGLE_HANDLE.fullmatch(handle)
+    scheme = handle.partition("://")[0].lower()
+    if storage.is_local(handle):
+        path = storage.absolute(handle)
+        if os.path.isdir(path) or (path.endswith(".keras") and os.path.isfile(path)):
+            return _pinned_in_place(path, pin)
+        if os.path.exists(path):
+            return _stage_local_archive(path, pin, models)
+        if kaggle and not path.endswith((".keras", *ARCHIVE_SUFFIXES)):
+            return _pinned_in_place(_kaggle_download(kaggle[1]), pin)
+        raise _StagingError(f"no such file or directory; {_WHAT_THERE_CAN_BE}")
+    if scheme == "kaggle":
+        if kaggle is None:
+            raise _StagingError("not kaggle://owner/model/framework/variation[/version]")
+        return _pinned_in_place(_kaggle_download(kaggle[1]), pin)
+    if handle.lower().endswith(".keras"):
+        raise _StagingError("a .keras file must be on a local disk; copy it there first")
+    if scheme in ("http", "https"):
+        return _stage_remote(handle, archive_url(handle), pin, models, _fetch_url)
+    if not downloads.is_known_scheme(handle):
+        raise _StagingError(
+            f"{scheme}:// is not known here, or its package or options are missing; "
+            + _WHAT_THERE_CAN_BE
+        )
+    fetch = _fetch_file if _is_archive_name(handle) else _fetch_directory
+    return _stage_remote(handle, handle.rstrip("/"), pin, models, fetch)
+
+
+def archive_url(url: str) -> str:
+    """Where an `http(s)` handle's archive is: TF Hub's URLs get what asks for one.
+
+    >>> archive_url("https://tfhub.dev/google/imagenet/mobilenet_v2_035_128/feature_vector/5")
+    'https://tfhub.dev/google/imagenet/mobilenet_v2_035_128/feature_vector/5?tf-hub-format=compressed'
+    >>> archive_url("https://example.org/model.tar.gz?token=1")
+    'https://example.org/model.tar.gz?token=1'
+    """
+    try:
+        parts = urllib.parse.urlsplit(url)
+    except ValueError as error:
+        raise _StagingError(f"not a URL: {error}") from error
+    if _is_archive_name(parts.path) or "tf-hub-format=" in parts.query:
+        return url
+    query = f"{parts.query}&tf-hub-format=compressed".lstrip("&")
+    return parts._replace(query=query).geturl()
+
+
+def _is_archive_name(name: str) -> bool:
+    return name.lower().endswith(ARCHIVE_SUFFIXES)
+
+
+def _checked_pin(sha256: str | None) -> str | None:
+    if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
+        raise _StagingError(f"--model_sha256 {sha256} is not 64 hexadecimal digits")
+    return sha256.lower() if sha256 else None
+
+
+def _check_digest(digest: str, pin: str | None) -> None:
+    if pin is not None and digest != pin:
+        raise _StagingError(
+            f"its SHA-256 is {digest}, but --model_sha256 is {pin}; nothing has been staged"
+        )
+
+
+def _pinned_in_place(path: str, pin: str | None) -> str:
+    """A model that is used where it is."""
+    if pin is not None:
+        _check_digest(_fingerprint(path), pin)
+    return path
+
+
+def _fingerprint(path: str) -> str:
+    from transforms.models.source import (  # which may come to import this module
+        ModelSource,
+        fingerprint,
+    )
+
+    return fingerprint(ModelSource(name=path))
+
+
+def _kaggle_download(handle: str) -> str:
+    try:
+        import kagglehub
+    except ImportError as error:
+        raise _StagingError(
+            "no such directory; as a Kaggle Models handle it needs: pip install kagglehub"
+        ) from error
+    try:
+        return kagglehub.model_download(handle)
+    except Exception as error:  # its errors have no type in common
+        raise _StagingError(f"kagglehub cannot download it: {error}") from error
+
+
+# In the cache
+
+
+def _stage_local_archive(path: str, pin: str | None, models: str) -> str:
+    if not (os.path.isfile(path) and _is_archive_name(path)):
+        raise _StagingError(
+            f"neither a directory, a .keras file nor an archive; {_WHAT_THERE_CAN_BE}"
+        )
+    with open(path, "rb") as file:
+        digest = hashlib.sha256()
+        while chunk := file.read(2**20):
+            digest.update(chunk)
+    _check_digest(digest.hexdigest(), pin)
+    with _work_directory(models) as work:
+        return _keep(path, work, models, digest.hexdigest())
+
+
+def _stage_remote(handle: str, uri: str, pin: str | None, models: str, fetch: _Fetch) -> str:
+    if pin and os.path.isdir(_place(models, pin)):
+        return _model_directory(_place(models, pin))
+    known = None if pin else _read_index(models, handle)
+    with _work_directory(models) as work:
+        try:
+            fetched = fetch(uri, work, known.validators if known else {})
+        except downloads.UnreachableError as error:
+            if known is None:
+                raise
+            fetched = None
+            cause = _without_handle(error, handle)
+            _LOGGER.warning("--model %s: %s; using the copy from before", handle, cause)
+        if fetched is None:
+            assert known is not None
+            return _model_directory(_place(models, known.sha256))
+        _check_digest(fetched.sha256, pin)
+        directory = _keep(os.path.join(work, "archive"), work, models, fetched.sha256)
+    _write_index(models, handle, fetched)
+    return directory
+
+
+def _fetch_url(url: str, work: str, validators: dict[str, str]) -> downloads.Download | None:
+    return downloads.download_url(url, os.path.join(work, "archive"), validators)
+
+
+def _fetch_file(uri: str, work: str, validators: dict[str, str]) -> downloads.Download | None:
+    return downloads.download_file(uri, os.path.join(work, "archive"), validators)
+
+
+def _fetch_directory(uri: str, work: str, validators: dict[str, str]) -> downloads.Download | None:
+    tree = os.path.join(work, "tree")
+    found = downloads.download_directory(uri, tree, validators)
+    return None if found is None else downloads.Download(_fingerprint(tree), found)
+
+
+def _keep(archive: str, work: str, models: str, sha256: str) -> str:
+    """Puts `work/tree`, unpacked from `archive` if need be, in its place; the model's directory."""
+    place = _place(models, sha256)
+    tree = os.path.join(work, "tree")
+    if not os.path.isdir(place):
+        if not os.path.isdir(tree):
+            archives.unpack(archive, tree)
+        try:
+            os.rename(tree, place)
+        except OSError:
+            if not os.path.isdir(place):  # else another process was first
+                raise
+    return _model_directory(place)
+
+
+def _model_directory(place: str) -> str:
+    """The model in an unpacked archive: the root, or its only directory if that holds one."""
+    names = [name for name in os.listdir(place) if not name.startswith(".")]
+    inner = os.path.join(place, names[0]) if len(names) == 1 else place
+    return inner if os.path.exists(os.path.join(inner, "saved_model.pb")) else place
+
+
+def _place(models: str, sha256: str) -> str:
+    return os.path.join(models, f"sha256-{sha256}")
+
+
+@contextlib.contextmanager
+def _work_directory(models: str) -> Iterator[str]:
+    os.makedirs(models, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".tmp-", dir=models) as work:
+        yield work
+
+
+def _index_path(models: str, handle: str) -> str:
+    return os.path.join(models, "index", hashlib.sha256(handle.encode()).hexdigest() + ".json")
+
+
+def _read_index(models: str, handle: str) -> downloads.Download | None:
+    """What `handle` meant when it was last staged, if that is still in the cache."""
+    try:
+        with open(_index_path(models, handle), encoding="utf-8") as file:
+            entry = json.load(file)
+        known = downloads.Download(entry["sha256"], dict(entry["validators"]))
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return None
+    return known if os.path.isdir(_place(models, known.sha256)) else None
+
+
+def _write_index(models: str, handle: str, staged: downloads.Download) -> None:
+    entry = {"sha256": staged.sha256, "validators": staged.validators}
+    storage.write_text(_index_path(models, handle), json.dumps(entry))

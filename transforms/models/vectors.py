@@ -1,0 +1,65 @@
+"""What a model gives to one vector an image."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from transforms.errors import UserError
+from transforms.models.source import ModelSource
+
+
+def vector(answer: Any, source: ModelSource) -> Any:
+    """The output that is asked for, as a float32 tensor [B, N].
+
+    [B, 1, 1, N] is squeezed; a feature map [B, H, W, C] is pooled over H and W if `source.pool`
+    says how.
+
+    Raises:
+      UserError: there are several outputs and none is chosen, or it is no vector an image.
+    """
+    import tensorflow as tf
+
+    tensor = tf.convert_to_tensor(_choose(answer, source))
+    tensor = tf.cast(tensor, tf.float32)
+    if tensor.shape.rank == 4:
+        if tensor.shape[1:3] == [1, 1]:
+            return tf.squeeze(tensor, [1, 2])
+        if source.pool == "mean":
+            return tf.reduce_mean(tensor, [1, 2])
+        if source.pool == "max":
+            return tf.reduce_max(tensor, [1, 2])
+        raise UserError(
+            f"--model {source.name}: gives a feature map {_shape(tensor)}, not vectors [B, N]; "
+            "--pool mean or --pool max makes vectors of it"
+        )
+    if tensor.shape.rank not in (2, None):
+        raise UserError(f"--model {source.name}: gives {_shape(tensor)}, not vectors [B, N]")
+    return tensor
+
+
+def _choose(answer: Any, source: ModelSource) -> Any:
+    if not isinstance(answer, (dict, list, tuple)):
+        if source.output_key is not None:
+            raise UserError(f"--output_key: {source.name} has one output without a name")
+        return answer
+    named = answer if isinstance(answer, dict) else dict(enumerate(answer))
+    named = {str(key): value for key, value in named.items()}
+    listed = ", ".join(f"{key} {_shape(value)}" for key, value in sorted(named.items()))
+    if source.output_key is not None:
+        if source.output_key in named:
+            return named[source.output_key]
+        raise UserError(
+            f"--output_key {source.output_key}: {source.name} has no such output; it has {listed}"
+        )
+    if len(named) == 1:
+        return next(iter(named.values()))
+    if "default" in named:
+        return named["default"]
+    raise UserError(f"--model {source.name}: choose one of its outputs with --output_key: {listed}")
+
+
+def _shape(tensor: Any) -> str:
+    shape = getattr(tensor, "shape", None)
+    if shape is None or shape.rank is None:
+        return "[?]"
+    return "[" + ", ".join("B" if i == 0 else str(size) for i, size in enumerate(shape)) + "]"

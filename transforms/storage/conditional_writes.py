@@ -1,0 +1,183 @@
+"""Small text files that several processes want to change, of which only one at a time may.
+
+A write says what it read before, and takes place only if that is still so. On `gs://` (generation)
+and `s3://` (ETag) the store itself sees to it; local files are compared and renamed under a lock on
+their directory. Elsewhere the last writer wins, and who wrote looks again after a moment.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+
+from google.api_core.exceptions import NotFound, PreconditionFailed
+
+from transforms import storage
+from transforms.storage.object_stores import errors_as_oserrors, gcs_blob, s3_object
+
+# Where a write cannot have a condition: how long two that began at once may be apart.
+SETTLE_SECONDS = 2.0
+
+_S3_REFUSALS = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "NoSuchKey"})
+
+
+@dataclasses.dataclass(frozen=True)
+class Stored:
+    """What a file held when it was read or written.
+
+    Attributes:
+      text: the content.
+      token: the store's name for this version: generation or ETag; None for other filesystems.
+    """
+
+    text: str
+    token: int | str | None = None
+
+
+def read(path: str) -> Stored | None:
+    """The file; None if there is none.
+
+    Raises:
+      OSError: it cannot be read.
+    """
+    with errors_as_oserrors(path):
+        if path.startswith("gs://"):
+            return _read_gcs(path)
+        if path.startswith("s3://"):
+            return _read_s3(path)
+        return _read_file(path)
+
+
+def write_if_unchanged(path: str, text: str, seen: Stored | None) -> Stored | None:
+    """Writes the file if it still is what was seen.
+
+    Args:
+      path: of the file.
+      text: unlike that of any other writer.
+      seen: what `read` gave, or the last write; None writes only if there is no file.
+
+    Returns:
+      what is there now; None if somebody else has changed the file and nothing was written.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    with errors_as_oserrors(path):
+        if path.startswith("gs://"):
+            written = _write_gcs(path, text, seen)
+        elif path.startswith("s3://"):
+            written = _write_s3(path, text, seen)
+        elif storage.is_local(path):
+            written = _write_local(path, text, seen)
+        else:
+            written = _write_and_settle(path, text, seen)
+    if written is None:
+        # A request that a client sent again, for want of an answer, is refused for the first one.
+        found = read(path)
+        written = found if found is not None and found.text == text else None
+    return written
+
+
+def delete_if_unchanged(path: str, seen: Stored) -> None:
+    """Deletes the file if it still is what was seen; on S3 and elsewhere it looks just before.
+
+    Raises:
+      OSError: it cannot be deleted.
+    """
+    with errors_as_oserrors(path):
+        if path.startswith("gs://"):
+            with contextlib.suppress(NotFound, PreconditionFailed):
+                gcs_blob(path).delete(if_generation_match=seen.token)
+        elif not storage.is_local(path):
+            if read(path) == seen:
+                storage.delete([path])
+        else:
+            with _locked(os.path.dirname(path)):
+                if _read_file(path) == seen:
+                    storage.delete([path])
+
+
+def _read_gcs(path: str) -> Stored | None:
+    where = gcs_blob(path)
+    while (blob := where.bucket.get_blob(where.name)) is not None:
+        with contextlib.suppress(NotFound):  # replaced meanwhile: a download names its generation
+            return Stored(_decoded(blob.download_as_bytes()), blob.generation)
+    return None
+
+
+def _write_gcs(path: str, text: str, seen: Stored | None) -> Stored | None:
+    blob = gcs_blob(path)
+    try:
+        blob.upload_from_string(text, if_generation_match=0 if seen is None else seen.token)
+    except PreconditionFailed:
+        return None
+    return Stored(text, blob.generation)
+
+
+def _read_s3(path: str) -> Stored | None:
+    client, where = s3_object(path)
+    try:
+        answer = client.get_object(**where)
+    except client.exceptions.NoSuchKey:
+        return None
+    with contextlib.closing(answer["Body"]) as body:
+        return Stored(_decoded(body.read()), answer["ETag"])
+
+
+def _write_s3(path: str, text: str, seen: Stored | None) -> Stored | None:
+    client, where = s3_object(path)
+    condition = {"IfNoneMatch": "*"} if seen is None else {"IfMatch": seen.token}
+    try:
+        answer = client.put_object(**where, Body=text.encode(), **condition)
+    except client.exceptions.ClientError as error:
+        if error.response["Error"]["Code"] in _S3_REFUSALS:
+            return None
+        raise
+    return Stored(text, answer["ETag"])
+
+
+def _read_file(path: str) -> Stored | None:
+    try:
+        with storage.open_input(path) as file:
+            return Stored(_decoded(file.read()))
+    except OSError:
+        if storage.exists(path):
+            raise
+        return None
+
+
+def _write_local(path: str, text: str, seen: Stored | None) -> Stored | None:
+    with _locked(os.path.dirname(path)):
+        if _read_file(path) != seen:
+            return None
+        storage.write_text(path, text)
+        return Stored(text)
+
+
+def _write_and_settle(path: str, text: str, seen: Stored | None) -> Stored | None:
+    if _read_file(path) != seen:
+        return None
+    storage.write_text(path, text)
+    time.sleep(SETTLE_SECONDS)
+    return Stored(text) if _read_file(path) == Stored(text) else None
+
+
+@contextlib.contextmanager
+def _locked(directory: str) -> Iterator[None]:
+    """Two processes on this machine are never in the body at the same time."""
+    os.makedirs(directory, exist_ok=True)
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # a network filesystem may not know locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _decoded(content: bytes) -> str:
+    return content.decode(errors="replace")
