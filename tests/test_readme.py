@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from pipeline.options.arguments import own_parser
-from tests.conftest import ROOT
+from tests.helpers.commands import ROOT
 
 README = (ROOT / "README.md").read_text()
 

@@ -16,7 +16,9 @@ import threading
 import pandas as pd
 import pytest
 
-from tests.conftest import ROOT, run_command, save_tiny_model, write_random_images
+from tests.helpers.commands import ROOT, run_command
+from tests.helpers.images import write_random_images
+from tests.helpers.tiny_model import save_tiny_model
 
 
 @pytest.fixture(scope="module")

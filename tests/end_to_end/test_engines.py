@@ -14,7 +14,8 @@ import pytest
 import tensorflow as tf
 import tensorflow_hub as hub
 
-from tests.conftest import Finished, run_command, write_random_images
+from tests.helpers.commands import Finished, run_command
+from tests.helpers.images import write_random_images
 from transforms.images.decode import ImageSpec, decode_image, to_float
 from transforms.models import builtin
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from tests.conftest import ROOT, run_command, write_random_images
-from tests.flink_job_server import job_server_jar
+from tests.helpers.commands import ROOT, run_command
+from tests.helpers.flink_job_server import job_server_jar
+from tests.helpers.images import write_random_images
 
 
 def test_flink_gives_the_same_ids_and_vectors(tiny_model, tmp_path):

@@ -17,7 +17,7 @@ import PIL.Image
 import pytest
 
 from examples.photos import sample_photos
-from tests.conftest import ROOT
+from tests.helpers.commands import ROOT
 
 ODD_NAME = "a photo [1] #2 ünïcödé 写真.png"
 

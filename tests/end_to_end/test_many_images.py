@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.conftest import run_command, write_random_images
+from tests.helpers.commands import run_command
+from tests.helpers.images import write_random_images
 
 COUNT = 20_000
 

@@ -13,9 +13,10 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from tests import model_forms
-from tests.conftest import Finished, write_random_images
-from tests.model_forms import FORMS, Form
+from tests.helpers import model_forms
+from tests.helpers.commands import Finished
+from tests.helpers.images import write_random_images
+from tests.helpers.model_forms import FORMS, Form
 
 TOLERANCE = 1e-4
 # Of what sets the images apart: some models with random weights answer about 1e-12 to all.

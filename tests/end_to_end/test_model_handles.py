@@ -14,7 +14,9 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from tests.conftest import TINY_WIDTH, run_command, write_random_images
+from tests.helpers.commands import run_command
+from tests.helpers.images import write_random_images
+from tests.helpers.tiny_model import TINY_WIDTH
 
 
 @pytest.fixture(scope="module")

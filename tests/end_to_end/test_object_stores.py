@@ -10,9 +10,11 @@ from collections.abc import Callable, Iterator
 import pandas as pd
 import pytest
 
-from tests import object_stores
-from tests.conftest import TINY_WIDTH, Finished, write_random_images
-from tests.object_stores import Store
+from tests.helpers import object_stores
+from tests.helpers.commands import Finished
+from tests.helpers.images import write_random_images
+from tests.helpers.object_stores import Store
+from tests.helpers.tiny_model import TINY_WIDTH
 from transforms import storage
 
 

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.dataset
 import pytest
 
-from tests.conftest import TINY_WIDTH, write_random_images
+from tests.helpers.images import write_random_images
+from tests.helpers.tiny_model import TINY_WIDTH
 
 
 @pytest.fixture

@@ -11,8 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.conftest import Finished, run_command, save_tiny_model, write_random_images
-from tests.faults.disks import free_disk, leave_free, small_disk
+from tests.helpers.commands import Finished, run_command
+from tests.helpers.disks import free_disk, leave_free, small_disk
+from tests.helpers.images import write_random_images
+from tests.helpers.tiny_model import save_tiny_model
 from transforms.dataset.snapshot import load_features
 
 IMAGES = 1000

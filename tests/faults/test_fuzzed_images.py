@@ -21,9 +21,11 @@ from hypothesis import strategies
 
 import runners.direct
 from examples.photos import sample_photos
-from tests.conftest import TINY_SIZE, TINY_WIDTH, Finished, run_command, write_random_images
-from tests.test_images import png_chunk, saved, tensorflow_pixels
-from tests.test_tfrecords import example, write_records
+from tests.helpers.commands import Finished, run_command
+from tests.helpers.images import write_random_images
+from tests.helpers.tiny_model import TINY_SIZE, TINY_WIDTH
+from tests.transforms.images.test_decode import png_chunk, saved, tensorflow_pixels
+from tests.transforms.inputs.test_tfrecords import example, write_records
 from transforms import storage
 from transforms.commit import CommitParts
 from transforms.dataset.columns import PartFormat

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from runners import direct
-from tests.faults.jobs import (
+from tests.helpers.jobs import (
     Job,
     kill_group,
     save_counting_model,

@@ -10,7 +10,8 @@ import sys
 import pyarrow.dataset as ds
 import pytest
 
-from tests.conftest import ROOT, write_random_images
+from tests.helpers.commands import ROOT
+from tests.helpers.images import write_random_images
 
 FEW, MANY = 2_000, 100_000
 

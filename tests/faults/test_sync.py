@@ -17,8 +17,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from tests.conftest import ROOT, Finished, write_random_images
-from tests.faults.jobs import Job, kill_group, save_counting_model, waits
+from tests.helpers.commands import ROOT, Finished
+from tests.helpers.images import write_random_images
+from tests.helpers.jobs import Job, kill_group, save_counting_model, waits
 from transforms.dataset.snapshot import load_features
 
 Run = Callable[..., Finished]

@@ -15,8 +15,8 @@ import pandas as pd
 import psutil
 import pytest
 
-from tests.conftest import write_random_images
-from tests.faults.jobs import PATIENCE_SECONDS, Job, workers
+from tests.helpers.images import write_random_images
+from tests.helpers.jobs import PATIENCE_SECONDS, Job, workers
 
 IMAGES = 3000
 

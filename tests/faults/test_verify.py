@@ -22,8 +22,10 @@ import tensorflow as tf
 from pipeline import verify
 from pipeline.output import lease
 from pipeline.output.directory import Output
-from tests.conftest import ROOT, Finished, save_tiny_model, write_random_images
-from tests.faults.jobs import Job, write_crops
+from tests.helpers.commands import ROOT, Finished
+from tests.helpers.images import write_random_images
+from tests.helpers.jobs import Job, write_crops
+from tests.helpers.tiny_model import save_tiny_model
 from transforms.images import decode as images
 
 Verify = Callable[..., Finished]

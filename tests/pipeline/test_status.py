@@ -1,0 +1,383 @@
+"""`pipeline.status`: what is told of runs at work, killed, publishing and over."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import pty
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+
+import pandas as pd
+import pytest
+from apache_beam.io.filesystems import FileSystems
+
+from pipeline import status
+from pipeline.output import lease, state
+from pipeline.output.directory import Output
+from pipeline.output.observer import Watcher
+from tests.helpers.commands import ROOT, Finished, run_command
+from tests.helpers.images import write_random_images
+from tests.transforms.storage.test_files import ObjectStore
+
+Run = Callable[..., Finished]
+
+STATUS = [sys.executable, "-m", "pipeline.status"]
+
+
+def told(capfd: pytest.CaptureFixture[str], output: pathlib.Path, code: int = 0) -> dict:
+    """What `--json` prints."""
+    capfd.readouterr()
+    assert status.main([str(output), "--json"]) == code
+    return json.loads(capfd.readouterr().out)
+
+
+def lines(capfd: pytest.CaptureFixture[str], output: pathlib.Path, code: int = 0) -> dict:
+    """The text for people, by the word in front."""
+    capfd.readouterr()
+    assert status.main([str(output)]) == code
+    text = capfd.readouterr().out
+    return {line[:12].strip(): line[13:] for line in text.splitlines()}
+
+
+def listing(directory: pathlib.Path) -> dict[str, tuple[int, int]]:
+    files = {str(path): path.stat() for path in [directory, *directory.rglob("*")]}
+    return {path: (found.st_size, found.st_mtime_ns) for path, found in files.items()}
+
+
+@pytest.fixture
+def small(tmp_path: pathlib.Path, tiny_model: pathlib.Path, run_here: Run) -> pathlib.Path:
+    """A finished output of 30 rows and two error rows in about four parts."""
+    write_random_images(tmp_path / "in", 30)
+    (tmp_path / "in" / "empty.png").write_bytes(b"")
+    (tmp_path / "in" / "text.png").write_bytes(b"no image")
+    command = ["--input", tmp_path / "in", "--output", tmp_path / "out", "--model", tiny_model]
+    assert run_here(*command, "--rows_per_file", 8).code == 0
+    return tmp_path / "out"
+
+
+@contextlib.contextmanager
+def halted_run(tmp_path: pathlib.Path, model: pathlib.Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A real run of 6,000 images and an error, halted in the middle of its work."""
+    write_random_images(tmp_path / "in", 6000)
+    (tmp_path / "in" / "empty.png").write_bytes(b"")
+    command = ["--input", tmp_path / "in", "--output", tmp_path / "out", "--model", model]
+    command += ["--rows_per_file", 100, "--overwrite"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline.run", *map(str, command)],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    pause = threading.Event()
+    try:
+        while process.poll() is None and not list((tmp_path / "out").glob("part-*.parquet")):
+            pause.wait(0.02)
+        process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        assert process.poll() is None
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+# Runs that are over
+
+
+def test_a_finished_run_is_told_with_its_counts(small: pathlib.Path, capfd) -> None:
+    before = listing(small)
+    found = told(capfd, small)
+    assert (found["output"], found["state"], found["succeeded"]) == (str(small), "finished", True)
+    assert (found["total"], found["done"], found["done_before"]) == (32, 32, 0)
+    assert (found["rows"], found["errors"]) == (30, 2)
+    assert found["errors_by_type"] == {"EmptyImageError": 1, "NotAnImageError": 1}
+    assert found["parts"] == len(list(small.glob("part-*")))
+    files = [path for path in small.rglob("*") if path.is_file()]
+    assert found["files"] == len(files)
+    assert found["disk_bytes"] == sum(path.stat().st_size for path in files)
+    assert found["lease"] is found["seconds_left"] is found["continue_with"] is None
+    assert found["unreadable"] == []
+    run = json.loads((small / "_run.json").read_text())
+    assert [found[name] for name in ("run_id", "started", "ended", "command")] == [
+        run[name] for name in ("run_id", "started", "ended", "command")
+    ]
+    assert found["images_per_second"] == pytest.approx(32 / run["seconds"]["pipeline"], rel=0.01)
+    text = lines(capfd, small)
+    assert text["state"] == "finished"
+    assert text["images"] == "32 of 32 done (100.0%), 0 before this run"
+    assert "30 rows, 2 errors: 1 " in text["contents"]
+    assert text["last commit"].startswith(found["last_commit"])
+    assert listing(small) == before
+
+
+def test_too_many_errors_are_told(
+    tmp_path: pathlib.Path, tiny_model: pathlib.Path, run_here: Run, capfd
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").write_bytes(b"")
+    arguments = ["--input", tmp_path / "in", "--output", tmp_path / "out", "--model", tiny_model]
+    assert run_here(*arguments).code == 1
+    assert lines(capfd, tmp_path / "out")["state"].endswith(
+        "more errors than --max_error_rate allows"
+    )
+    assert told(capfd, tmp_path / "out")["succeeded"] is False
+
+
+def test_watch_of_a_run_that_is_over_tells_once(small: pathlib.Path, capfd) -> None:
+    assert status.main(["--watch", str(small)]) == 0
+    assert capfd.readouterr().out.count("finished") == 1
+
+
+def test_a_second_run_counts_what_was_done_before(
+    small: pathlib.Path, tmp_path: pathlib.Path, tiny_model: pathlib.Path, run_here: Run, capfd
+) -> None:
+    for path in write_random_images(tmp_path / "new", 5):
+        shutil.move(path, tmp_path / "in" / f"new-{path.name}")
+    command = ["--input", tmp_path / "in", "--output", small, "--model", tiny_model]
+    assert run_here(*command, "--rows_per_file", 8).code == 0
+    found = told(capfd, small)
+    assert (found["total"], found["done"], found["done_before"]) == (37, 37, 32)
+
+
+# Runs at work and killed
+
+
+def test_a_run_is_watched_at_work_and_after_kill_9(
+    tmp_path: pathlib.Path, tiny_model: pathlib.Path, run_here: Run, capfd
+) -> None:
+    out = tmp_path / "out"
+    with halted_run(tmp_path, tiny_model) as process:
+        before = listing(out)
+        found = told(capfd, out)
+        rows = len(pd.read_parquet(out))
+        assert found["state"] == "running"
+        assert found["total"] == 6001
+        assert rows <= found["done"] == found["rows"] + found["errors"] < 6001
+        assert found["run_errors_by_type"] == found["errors_by_type"]
+        assert found["lease"]["live"] is True
+        assert (found["lease"]["pid"], found["lease"]["run_id"]) == (process.pid, found["run_id"])
+        assert found["images_per_second"] > 0
+        left = (found["total"] - found["done"]) / found["images_per_second"]
+        assert found["seconds_left"] == pytest.approx(left, abs=0.1)
+        text = lines(capfd, out)
+        assert (text["state"], text["lease"][:10]) == ("running", "live: run ")
+        assert re.fullmatch(r"[\d,.]+ images/s, about [\d,]+ (s|min|h).* left", text["rate"])
+        assert listing(out) == before
+
+        process.kill()
+        process.wait()
+        killed = told(capfd, out)
+        assert killed["state"] == "interrupted"
+        assert killed["done"] >= found["done"]
+        assert killed["lease"]["live"] is False
+        assert killed["seconds_left"] is None
+        text = lines(capfd, out)
+        how = "interrupted: run the same command again to continue, but without --overwrite"
+        assert text["state"] == how
+        assert text["lease"].startswith("dead: run ")
+        assert text[""] == killed["continue_with"]
+        assert watching(out, "--json").communicate() == (json.dumps(killed) + "\n", "")
+
+    done = run_here(*shlex.split(killed["continue_with"])[3:])
+    assert done.code == 0, done.err
+    finished = told(capfd, out)
+    assert (finished["state"], finished["done"]) == ("finished", 6001)
+    assert finished["done_before"] == killed["done"]
+
+
+def watching(output: pathlib.Path, *flags: str, **popen: object) -> subprocess.Popen[str]:
+    """`pipeline.status --watch` in a process of its own."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | popen
+    command = [*STATUS, str(output), "--watch", "0.1", *flags]
+    return subprocess.Popen(command, cwd=ROOT, text=True, **pipes)
+
+
+def test_watch_goes_on_until_the_run_ends(tmp_path: pathlib.Path, tiny_model: pathlib.Path) -> None:
+    leader, follower = pty.openpty()
+    with (
+        halted_run(tmp_path, tiny_model) as process,
+        watching(tmp_path / "out", "--json") as machine,
+        watching(tmp_path / "out", stdout=follower) as terminal,
+        watching(tmp_path / "out") as person,
+    ):
+        os.close(follower)
+        first = json.loads(machine.stdout.readline())
+        assert first["state"] == "running"
+        shown = os.read(leader, 65536)
+        assert shown.startswith(b"output ")
+
+        for line in person.stdout:
+            if line == "\n":  # a block is complete
+                break
+        person.send_signal(signal.SIGINT)
+        rest, error = person.communicate()
+        assert (person.returncode, error) == (130, "")
+        assert "\x1b" not in rest
+
+        process.send_signal(signal.SIGCONT)
+        out, error = machine.communicate()
+        assert (machine.returncode, error) == (0, "")
+        seen = [first, *map(json.loads, out.splitlines())]
+        assert {one["state"] for one in seen[:-1]} == {"running"}
+        assert seen[-1]["state"] == "finished"
+        done = [one["done"] for one in seen if one["done"] is not None]
+        assert done == sorted(done)
+        assert done[-1] == 6001
+        with contextlib.suppress(OSError):  # the other end is closed
+            while chunk := os.read(leader, 65536):
+                shown += chunk
+        assert terminal.wait() == 0
+        blocks = re.split(r"\x1b\[\d+F\x1b\[J", shown.decode())
+        assert len(blocks) > 1
+        assert all(block.startswith("output ") for block in blocks)
+        assert "6,001 of 6,001 done" in blocks[-1]
+        assert max(len(line) for line in blocks[0].splitlines()) < 80
+    os.close(leader)
+
+
+@pytest.mark.parametrize("place", ["before_journal", "after_journal", "after_moves"])
+def test_a_sync_is_told_while_it_replaces(
+    small: pathlib.Path,
+    tmp_path: pathlib.Path,
+    tiny_model: pathlib.Path,
+    run_here: Run,
+    place: str,
+    capfd,
+) -> None:
+    for number in range(3):
+        (tmp_path / "in" / "000" / f"{number:06d}.png").write_bytes(b"changed")
+    for path in write_random_images(tmp_path / "new", 5):
+        shutil.move(path, tmp_path / "in" / f"new-{path.name}")
+    command = ["--input", tmp_path / "in", "--output", small, "--model", tiny_model]
+    command += ["--rows_per_file", 8, "--mode", "sync"]
+    killed = run_command(*command, env=os.environ | {"BEAM_IMAGE_FEATURES_KILL_AT": place})
+    assert killed.code == -9, killed.err
+    found = told(capfd, small)
+    assert found["state"] == "interrupted"
+    assert (found["total"], found["done"], found["done_before"]) == (37, 37, 29)
+    assert found["run_errors_by_type"] == {"NotAnImageError": 3}
+    if place == "before_journal":
+        assert (found["rows"], found["errors"]) == (30, 2)
+        assert found["images_per_second"] > 0
+    with lease.held(Output(str(small)), found["run_id"]):
+        at_work = told(capfd, small)
+        assert at_work["state"] == ("running" if place == "before_journal" else "publishing")
+        assert (at_work["total"], at_work["done"]) == (37, 37)
+    assert "--mode sync" in found["continue_with"]
+    assert run_here(*command).code == 0
+    finished = told(capfd, small)
+    assert (finished["state"], finished["rows"], finished["errors"]) == ("finished", 32, 5)
+
+
+def test_a_run_that_plans_is_told(small: pathlib.Path, capfd) -> None:
+    with lease.held(Output(str(small)), "planning"):
+        found = told(capfd, small)
+        assert (found["state"], found["total"], found["rows"]) == ("running", None, 30)
+        assert lines(capfd, small)["state"] == "running: planning, finishing or compacting"
+    with lease.held(Output(str(small / "new")), "planning"):
+        assert told(capfd, small / "new")["state"] == "running"
+
+
+# Files that are damaged, vanish or lie elsewhere
+
+
+@pytest.mark.parametrize("damaged", ["part", "_errors", "_run.json"])
+def test_a_damaged_file_is_named_and_the_rest_is_told(
+    small: pathlib.Path, damaged: str, capfd
+) -> None:
+    path = sorted(small.rglob("*"))[-1] if damaged == "part" else small / damaged
+    path = next(iter(path.iterdir())) if path.is_dir() else path
+    path.write_bytes(path.read_bytes()[:50])
+    text = lines(capfd, small, code=1)
+    assert text["unreadable"].startswith(str(path))
+    assert text["unreadable"].count(str(path)) == 1
+    found = told(capfd, small, code=1)
+    assert found["unreadable"] == [text["unreadable"]]
+    assert found["parts"] == len(list(small.glob("part-*"))) - (damaged == "part")
+
+
+def test_a_damaged_lease_is_named(small: pathlib.Path, capfd) -> None:
+    (small / "_lease.json").write_text("{")
+    text = lines(capfd, small, code=1)
+    assert text["unreadable"].startswith(f"{small}/_lease.json: is damaged")
+    assert text["images"].startswith("32 of 32")
+
+
+def test_files_that_vanish_while_it_looks_are_left_out(small: pathlib.Path) -> None:
+    """As a run does that publishes: parts and error files come and go all the time."""
+    paths = [path for path in small.rglob("*.parquet") if path.is_file()]
+    over = threading.Event()
+
+    def move() -> None:
+        while not over.is_set():
+            for path in paths:
+                path.rename(path.with_name("_tmp-away"))
+                path.with_name("_tmp-away").rename(path)
+
+    moving = threading.Thread(target=move)
+    moving.start()
+    try:
+        for _ in range(100):
+            found = state.tell(Watcher(Output(str(small))).look())
+            assert found.unreadable == []
+            assert found.state == "finished"
+            assert found.rows <= 30
+    finally:
+        over.set()
+        moving.join()
+
+
+def test_an_object_store_is_told_alike(small: pathlib.Path, monkeypatch, capfd) -> None:
+    here = told(capfd, small)
+    monkeypatch.setattr(ObjectStore, "objects", {})
+    for path in small.rglob("*"):
+        if path.is_file():
+            with FileSystems.create(f"testfs://bucket/out/{path.relative_to(small)}") as file:
+                file.write(path.read_bytes())
+    there = told(capfd, "testfs://bucket/out")
+    differs = {name for name in here if here[name] != there[name]}
+    assert differs <= {"output", "last_commit"}
+    assert there["last_commit"] >= here["last_commit"]
+
+
+# Mistakes
+
+
+def test_a_directory_without_an_output_is_a_mistake(tmp_path: pathlib.Path, capfd) -> None:
+    for directory in (tmp_path, tmp_path / "new"):
+        for flags in ([], ["--json"], ["--watch"], ["--watch", "--json"]):
+            assert status.main([*flags, str(directory)]) == 2
+            out, error = capfd.readouterr()
+            assert out == ""
+            assert error == f"error: {directory}: holds no output of this program\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("words", [[], ["--watch"], ["--watch", "0", "x"], ["--watch=inf", "x"]])
+def test_a_mistake_in_the_command_is_one_line(words: list[str], capfd) -> None:
+    assert status.main(words) == 2
+    assert re.fullmatch(r"error: .+\n", capfd.readouterr().err)
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(small: pathlib.Path) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [*STATUS, small], cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, check=False
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_tensorflow_is_not_loaded() -> None:
+    code = "import sys, pipeline.status; sys.exit('tensorflow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -1,0 +1,145 @@
+"""Engines: the same vectors as the loaded model gives, in slices, in threads, from the cache."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from tests.helpers.commands import ROOT
+from tests.helpers.tiny_model import TINY_SIZE, save_tiny_model
+from transforms import engines
+from transforms.engines import parity
+from transforms.engines.slices import in_slices
+from transforms.errors import UserError
+from transforms.images.decode import ImageSpec, decode_image, to_float
+from transforms.models import builtin
+from transforms.models.source import ModelSource
+
+BUILTIN = ModelSource(builtin.NAME)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> pathlib.Path:
+    """A cache of its own for what OpenVINO converts; the built-in model is exported into it."""
+    monkeypatch.setenv("BEAM_IMAGE_FEATURES_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def tiny(path: pathlib.Path) -> ModelSource:
+    return ModelSource(str(path), path=str(path))
+
+
+def random_images(count: int) -> np.ndarray:
+    return np.random.default_rng(count).random((count, TINY_SIZE, TINY_SIZE, 3), np.float32)
+
+
+@pytest.mark.parametrize("count", [1, 2, 7, 8, 9, 31, 33])
+@pytest.mark.parametrize("name", ["tensorflow", "openvino"])
+def test_slices_give_each_image_its_vector(
+    tiny_model: pathlib.Path, name: engines.EngineName, count: int
+) -> None:
+    images = random_images(count)
+    engine = engines.load(tiny(tiny_model), name)
+    expected = np.concatenate([engine(images[at : at + 1]) for at in range(count)])
+    np.testing.assert_allclose(engine(images), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_slice_that_fails_fails_the_batch() -> None:
+    def run(images: np.ndarray) -> np.ndarray:
+        if images[0] == 4:
+            raise ValueError("no")
+        return images
+
+    with pytest.raises(ValueError, match="no"):
+        in_slices(run, np.arange(8), 2)
+    assert in_slices(run, np.arange(3), 2).tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("name", ["tensorflow", "openvino"])
+def test_threads_share_an_engine(tiny_model: pathlib.Path, name: engines.EngineName) -> None:
+    engine = engines.load(tiny(tiny_model), name)
+    batches = [random_images(count) for count in range(1, 40)]
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(engine, batches))
+    for batch, answer in zip(batches, answers, strict=True):
+        np.testing.assert_allclose(answer, engine(batch), rtol=1e-5, atol=1e-6)
+
+
+def test_openvino_gives_the_vectors_of_tensorflow_on_photos(photos: list[pathlib.Path]) -> None:
+    spec = ImageSpec(224, 224)
+    pixels = [decode_image(path.read_bytes(), spec).pixels for path in photos[:8]]
+    images = np.stack([to_float(p) if p.dtype == np.uint8 else p for p in pixels])
+    reference, engine = engines.load(BUILTIN), engines.load(BUILTIN, "openvino")
+    assert parity.compare(engine(images), reference(images)).is_within("float32")
+    rounded = np.rint(images * 255).astype(np.uint8)
+    assert parity.compare(engine(rounded), reference(rounded)).is_within("float32")
+
+
+def test_a_warm_cache_needs_no_tensorflow(tmp_path: pathlib.Path) -> None:
+    model = save_tiny_model(tmp_path / "own", seed=5)  # no other test has loaded it
+    images = random_images(3)
+    expected = engines.load(tiny(model), "openvino")(images)
+    program = (
+        "import sys, numpy as np; from transforms import engines; "
+        "from transforms.models.source import ModelSource; "
+        f"engine = engines.load(ModelSource('m', path={str(model)!r}), 'openvino'); "
+        f"images = np.random.default_rng(3).random((3, {TINY_SIZE}, {TINY_SIZE}, 3), np.float32); "
+        "print(engine(images).tolist()); assert 'tensorflow' not in sys.modules"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_array_equal(np.array(eval(done.stdout), np.float32), expected)
+
+
+def test_the_first_answers_of_new_processes_come(tiny_model: pathlib.Path) -> None:
+    """OpenVINO's bindings could wait for themselves when two threads asked for the first answer."""
+    engines.load(tiny(tiny_model), "openvino")(random_images(1))  # converted into the cache
+    program = (
+        "import numpy as np; from transforms import engines; "
+        "from transforms.models.source import ModelSource; "
+        f"engine = engines.load(ModelSource('m', path={str(tiny_model)!r}), 'openvino'); "
+        f"print(engine(np.zeros((64, {TINY_SIZE}, {TINY_SIZE}, 3), np.float32)).shape)"
+    )
+    command = [sys.executable, "-c", program]
+    new = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    assert [process.communicate(timeout=600)[0] for process in new] == ["(64, 8)\n"] * 3
+
+
+def test_the_probe_accepts_openvino_and_tells_its_figures(tiny_model: pathlib.Path) -> None:
+    found = parity.check(tiny(tiny_model), "openvino", "float32", TINY_SIZE, TINY_SIZE)
+    assert found is not None
+    assert found.relative_difference < 1e-5
+    assert "smallest cosine 1.000000" in str(found)
+    assert engines.candidates("auto") == ["openvino", "tensorflow"]
+
+
+def test_the_probe_sees_another_answer(tiny_model: pathlib.Path) -> None:
+    engine = engines.load(tiny(tiny_model))
+    images = parity.probe_images(TINY_SIZE, TINY_SIZE)
+    found = parity.compare(engine(images * 0.999), engine(images))
+    assert not found.is_within("float32")
+    assert found.is_within("bfloat16")
+    assert not found.is_within("bfloat16", min_cosine=1.0)
+    assert parity.compare(engine(images), engine(images)).is_within("float32")
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "message"),
+    [
+        ("tensorflow", "bfloat16", "TensorFlow computes in float32 on a CPU"),
+        ("openvino", "float16", "knows float32 and bfloat16"),
+    ],
+)
+def test_a_precision_that_cannot_be_had_is_told(
+    tiny_model: pathlib.Path,
+    name: engines.EngineName,
+    precision: engines.Precision,
+    message: str,
+) -> None:
+    with pytest.raises(UserError, match=message):
+        engines.load(tiny(tiny_model), name, precision)
