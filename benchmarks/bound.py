@@ -17,7 +17,8 @@ from collections.abc import Callable
 import numpy as np
 
 from transforms import engines
-from transforms.images.decode import ImageSpec, decode_image
+from transforms.images.decode import decode_image
+from transforms.images.spec import ImageSpec
 from transforms.machine.cores import available_cores
 from transforms.models.source import ModelSource
 

@@ -19,8 +19,10 @@ import PIL.Image
 from benchmarks.images import PHOTOS, encoded_image
 from examples.photos import sample_photos
 from transforms.images import jpeg
-from transforms.images.decode import ImageSpec, decode_image, resize, to_float
+from transforms.images.decode import decode_image, resize
 from transforms.images.headers import read_header
+from transforms.images.resize import to_float
+from transforms.images.spec import ImageSpec
 from transforms.models import builtin
 
 HEIGHT, WIDTH = 224, 224

@@ -12,16 +12,11 @@ import uuid
 
 from pipeline.options import model
 from pipeline.output import lease, publish, run_record
-from pipeline.output.directory import (
-    COPIES_DIRECTORY,
-    PLAN_DIRECTORY,
-    STAGING_DIRECTORY,
-    Output,
-    open_output,
-)
+from pipeline.output.directory import Output, open_output
 from pipeline.terminal import report
 from transforms import storage
 from transforms.dataset import snapshot
+from transforms.dataset.layout import COPIES_DIRECTORY, PLAN_DIRECTORY, STAGING_DIRECTORY
 from transforms.dataset.rewriting import copy_parts
 from transforms.errors import UserError
 

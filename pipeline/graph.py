@@ -9,7 +9,8 @@ import apache_beam as beam
 
 from pipeline.settings import Settings
 from transforms.commit import CommitParts
-from transforms.dataset.part import Part, part_path
+from transforms.dataset.layout import part_path
+from transforms.dataset.part import Part
 from transforms.decode import DecodeShards
 from transforms.infer import InferFeatures
 from transforms.shards import ShardPointer

@@ -21,20 +21,15 @@ import runners
 from pipeline import graph, settings
 from pipeline.options.arguments import ImageOptions
 from pipeline.output import lease, publish, run_record
-from pipeline.output.directory import (
-    LEASE_FILE,
-    PLAN_DIRECTORY,
-    STAGING_DIRECTORY,
-    Output,
-    open_output,
-)
-from pipeline.planning.plan import Plan, describe, make_plan
+from pipeline.output.directory import Output, open_output
+from pipeline.planning.plan import Plan, make_plan, plan_line
 from pipeline.settings import Settings
 from pipeline.terminal import report
 from pipeline.terminal.progress import Progress
 from transforms import shards, storage
 from transforms.dataset import snapshot
-from transforms.dataset.part import is_part_name, read_part
+from transforms.dataset.layout import LEASE_FILE, PLAN_DIRECTORY, STAGING_DIRECTORY, is_part_name
+from transforms.dataset.part import read_part
 from transforms.errors import UserError
 from transforms.inputs.content_versions import with_content_versions
 from transforms.inputs.listing import Listing, list_images
@@ -128,7 +123,7 @@ def _run(
     errors_now = sum(part.errors for part in now)
     error_rate = max(0, errors_now - plan.retried) / max(1, plan.computes - plan.retried)
     succeeded = error_rate <= options.max_error_rate
-    told = report.build(
+    told = report.run_report(
         options, argv, run_id, plan, listing, output, now, started, pipeline_seconds, succeeded
     )
     told["fingerprint"] = dict(resolved.part_format.fingerprint)
@@ -159,8 +154,8 @@ def _plan(
     """
     if not options.overwrite:
         fingerprint = dict(resolved.part_format.fingerprint)
-        run_record.check_parts(output, fingerprint)
-        run_record.check_parts(staging, fingerprint)
+        run_record.refuse_other_settings(output, fingerprint)
+        run_record.refuse_other_settings(staging, fingerprint)
     plan = make_plan(listing.refs, output, staging, options.mode, options.retry_errors)
     there = output.rows + output.errors
     if plan.gone > options.max_gone_rate * there:
@@ -169,7 +164,7 @@ def _plan(
             f"hold, over --max_gone_rate {options.max_gone_rate:g}; is an input missing? Nothing "
             "was changed"
         )
-    _say(describe(plan, options.mode) + _passed_over(listing.passed_over))
+    _say(plan_line(plan, options.mode) + _passed_over(listing.passed_over))
     return plan
 
 

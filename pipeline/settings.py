@@ -17,7 +17,8 @@ from transforms.dataset.columns import PartFormat
 from transforms.engines import parity
 from transforms.engines.batch_size import measure_batch_size
 from transforms.errors import UserError, one_line
-from transforms.images.decode import ImageSpec, blank_images
+from transforms.images.decode import blank_images
+from transforms.images.spec import ImageSpec
 from transforms.inputs.examples import ExampleSpec, check_feature, infer_columns
 from transforms.models import builtin, loading
 from transforms.models import source as models
@@ -147,7 +148,7 @@ def _parity(
 ) -> parity.Parity | None:
     if image.kind != "pixels":
         return None
-    return parity.check(
+    return parity.check_parity(
         *(source, name, options.precision, image.height, image.width), options.min_cosine
     )
 
@@ -257,7 +258,7 @@ def _fingerprint(
     names = "\n".join(part_format.class_names)
     entries = {
         "model": source.name if source.is_builtin else "SavedModel",
-        "model_sha256": models.fingerprint(source)[:16],
+        "model_sha256": models.files_sha256(source)[:16],
         "task": options.task,
         "input": image.kind,
         "image_size": f"{image.height}x{image.width}" if image.kind == "pixels" else "as stored",

@@ -22,7 +22,7 @@ from typing import Any
 
 from pipeline.options import model
 from pipeline.output.directory import open_finished
-from pipeline.output.observer import Run, Watcher
+from pipeline.output.observer import Observer, Run
 from pipeline.output.state import State, Status, tell
 from pipeline.terminal import report
 from transforms.errors import UserError, one_line
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     try:
         options = _parser().parse_args(_with_seconds(sys.argv[1:] if argv is None else argv))
-        watcher = Watcher(open_finished(options.output))
+        watcher = Observer(open_finished(options.output))
         if options.watch is None:
             status = tell(watcher.look())
             text = _json(status, indent=2) if options.json else "\n".join(as_text(status))
@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
         return UNREADABLE
 
 
-def _watch(watcher: Watcher, seconds: float, as_json: bool) -> Status:
+def _watch(watcher: Observer, seconds: float, as_json: bool) -> Status:
     """Shows the state again and again until no run is at work; returns the last one."""
     in_place = sys.stdout.isatty() and not as_json
     up = ""

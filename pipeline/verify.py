@@ -27,7 +27,7 @@ from pipeline.terminal import logs
 from pipeline.terminal.report import count
 from transforms import storage
 from transforms.dataset import snapshot
-from transforms.dataset.part import is_part_name
+from transforms.dataset.layout import SNAPSHOT_FILE, is_part_name
 from transforms.errors import UserError
 
 WHOLE, DIFFERENT, MISTAKE = 0, 1, 2
@@ -124,7 +124,7 @@ def _count_problems(
 ) -> list[str]:
     """Where parts, `_snapshot.json` and `_run.json` of a finished run do not agree."""
     problems = [
-        f"{output.path(name)}: no run has finished with it ({snapshot.SNAPSHOT_FILE} does not "
+        f"{output.path(name)}: no run has finished with it ({SNAPSHOT_FILE} does not "
         "list it); the command of the run takes it up"
         for name in names
         if name not in state.checksums

@@ -22,7 +22,7 @@ def create(options: PipelineOptions) -> PipelineRunner | str:
       a runner, or the name of one that Beam knows.
     """
     name = options.view_as(StandardOptions).runner or "DirectRunner"
-    if not is_local(options):
+    if not runs_here(options):
         return name
     direct.use_threads_by_default(options)
     return direct.create(options)
@@ -30,10 +30,10 @@ def create(options: PipelineOptions) -> PipelineRunner | str:
 
 def bundles_at_once(options: PipelineOptions) -> int:
     """How many bundles `create`'s runner works on at a time; 1 where another runner decides."""
-    return direct.bundles_at_once(options) if is_local(options) else 1
+    return direct.bundles_at_once(options) if runs_here(options) else 1
 
 
-def check_known(options: PipelineOptions) -> None:
+def refuse_unknown_runner(options: PipelineOptions) -> None:
     """Refuses a runner that Beam does not know.
 
     Raises:
@@ -49,7 +49,7 @@ def check_known(options: PipelineOptions) -> None:
     raise UserError(f"--runner {name}: Beam knows no such runner{hint}")
 
 
-def is_local(options: PipelineOptions) -> bool:
+def runs_here(options: PipelineOptions) -> bool:
     """Whether the pipeline runs on this machine, in Beam's in-process portable runner."""
     name = options.view_as(StandardOptions).runner or "DirectRunner"
     return name.rsplit(".", 1)[-1].lower() in LOCAL_NAMES

@@ -18,7 +18,7 @@ from transforms.dataset.columns import PartFormat
 from transforms.dataset.part import Part
 from transforms.decode import DecodeShards
 from transforms.errors import ErrorRow, UserError
-from transforms.images.decode import ImageSpec
+from transforms.images.spec import ImageSpec
 from transforms.infer import InferFeatures, SavedModelHandler
 from transforms.inputs.examples import ExampleSpec
 from transforms.inputs.listing import Listing, list_images

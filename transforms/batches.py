@@ -15,6 +15,9 @@ import numpy as np
 from transforms.errors import ErrorRow
 from transforms.refs import ImageRef
 
+# Of the metrics of all steps.
+METRICS_NAMESPACE = "image_features"
+
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ImageRow:

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 import apache_beam as beam
 from apache_beam.metrics import Metrics
 
-from transforms.batches import FeatureBatch
+from transforms.batches import METRICS_NAMESPACE, FeatureBatch
 from transforms.dataset.columns import PartFormat
-from transforms.dataset.part import IncompleteShardError, Part, PartWriter
-from transforms.decode import METRICS_NAMESPACE
+from transforms.dataset.part import Part
+from transforms.dataset.writer import IncompleteShardError, PartWriter
 
 
 class CommitParts(beam.PTransform):

@@ -17,7 +17,8 @@ from transforms.errors import InferenceError, error_row, one_line
 from transforms.models import builtin, staging
 from transforms.models.source import ModelSource
 
-Engine = Callable[[np.ndarray], np.ndarray]
+# float32 [B, N] for images [B, H, W, 3]; an `Engine`, or any function that does the same.
+ModelFunction = Callable[[np.ndarray], np.ndarray]
 
 
 class InferFeatures(beam.PTransform):
@@ -47,7 +48,7 @@ Images = np.ndarray | ImageBatch
 Answer = PredictionResult | FeatureBatch
 
 
-class SavedModelHandler(ModelHandler[Images, Answer, Engine]):
+class SavedModelHandler(ModelHandler[Images, Answer, ModelFunction]):
     """Any published image model in Beam's `RunInference`, on NumPy arrays or on `ImageBatch`es.
 
     The model is loaded once a worker process, with a frozen graph, and shared by its threads.
@@ -88,7 +89,7 @@ class SavedModelHandler(ModelHandler[Images, Answer, Engine]):
         self._engine = engine
         self._precision = precision
 
-    def load_model(self) -> Engine:
+    def load_model(self) -> ModelFunction:
         """The engine with the frozen graph; the model is staged first if it is not here.
 
         Raises:
@@ -123,7 +124,7 @@ class SavedModelHandler(ModelHandler[Images, Answer, Engine]):
     def run_inference(
         self,
         batch: Sequence[np.ndarray] | np.ndarray | ImageBatch,  # type: ignore[override]
-        model: Engine,
+        model: ModelFunction,
         inference_args: dict[str, Any] | None = None,
     ) -> Iterable[Answer]:
         """One `PredictionResult` for each array, or one `FeatureBatch` for an `ImageBatch`.
@@ -159,7 +160,7 @@ class SavedModelHandler(ModelHandler[Images, Answer, Engine]):
         return "image_features"
 
 
-def infer(batch: ImageBatch, engine: Engine) -> FeatureBatch:
+def infer(batch: ImageBatch, engine: ModelFunction) -> FeatureBatch:
     """Runs one batch through the engine, and what fails in it image by image."""
     started = time.perf_counter()
     arrays, failures = _bisect(batch.images, 0, engine)
@@ -190,7 +191,7 @@ def _position(failure: tuple[int, Exception]) -> int:
 
 
 def _bisect(
-    images: np.ndarray, first: int, engine: Engine
+    images: np.ndarray, first: int, engine: ModelFunction
 ) -> tuple[list[np.ndarray], list[tuple[int, Exception]]]:
     """Features of the images that work, in order, and (position, failure) of those that do not."""
     if len(images) == 0:

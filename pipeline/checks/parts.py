@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 from pipeline.checks.sample import Sample
 from pipeline.output.directory import Output
 from transforms import storage
-from transforms.dataset.part import ERRORS_DIRECTORY, Part, part_name, read_part
+from transforms.dataset.layout import ERRORS_DIRECTORY, part_name
+from transforms.dataset.part import Part, read_part
 from transforms.dataset.snapshot import Snapshot
 from transforms.errors import one_line
 

@@ -12,9 +12,9 @@ from pipeline.checks.sample import StoredImage
 from pipeline.settings import Settings
 from transforms import engines, storage
 from transforms.batches import ImageRow
-from transforms.decode import decode_shard
 from transforms.engines import parity
 from transforms.errors import ErrorRow, UserError
+from transforms.images.read_ahead import decode_shard
 from transforms.infer import infer
 from transforms.inputs.content_versions import with_content_versions
 from transforms.inputs.listing import list_images

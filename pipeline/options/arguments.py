@@ -13,7 +13,7 @@ import runners
 from pipeline.options import flags, model, types
 from transforms.engines import parity
 from transforms.errors import UserError
-from transforms.images.decode import DEFAULT_MAX_FILE_BYTES, DEFAULT_MAX_PIXELS
+from transforms.images.spec import DEFAULT_MAX_FILE_BYTES, DEFAULT_MAX_PIXELS
 from transforms.models import builtin
 
 EPILOG = """\
@@ -54,8 +54,8 @@ def _parse(argv: list[str]) -> ImageOptions:
     usage = io.StringIO()
     try:
         with contextlib.redirect_stderr(usage):
-            flags.check_known(argv)
-            flags.check_strays(argv)
+            flags.refuse_unknown_flags(argv)
+            flags.refuse_strays(argv)
             options = PipelineOptions(argv).view_as(ImageOptions)
     except SystemExit:  # argparse has printed the usage of all of Beam, then what is wrong
         raise UserError(usage.getvalue().rsplit("error: argument ", 1)[-1].strip()) from None
@@ -284,7 +284,7 @@ def _check_values(options: ImageOptions) -> None:
         raise UserError("--output is missing: give the directory for the Parquet files")
     if options.view_as(StandardOptions).streaming:
         raise UserError("--streaming: this is a batch pipeline")
-    runners.check_known(options)
+    runners.refuse_unknown_runner(options)
     model.image_size(options)
     model.arguments(options)
     if options.task != "classification":

@@ -35,7 +35,7 @@ def as_beam_has_them(argv: list[str]) -> list[str]:
     return renamed
 
 
-def check_known(argv: list[str]) -> None:
+def refuse_unknown_flags(argv: list[str]) -> None:
     """Beam ignores flags that it does not know; here a typing error is an error.
 
     Other runners may know flags that this Beam does not, so with them only near misses are refused.
@@ -49,11 +49,11 @@ def check_known(argv: list[str]) -> None:
         similar = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
         if similar:
             raise UserError(f"--{name}: no such option; did you mean --{similar[0]}?")
-        if runners.is_local(options):
+        if runners.runs_here(options):
             raise UserError(f"--{name}: no such option; --help lists them")
 
 
-def check_strays(argv: list[str]) -> None:
+def refuse_strays(argv: list[str]) -> None:
     """Refuses words that belong to no option, such as those of an unquoted glob in a wrong place.
 
     Beam tells only which options it does not know, so its options are asked for here once more.

@@ -18,31 +18,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from transforms import storage
-from transforms.dataset import snapshot
-from transforms.dataset.part import ERRORS_DIRECTORY, Part, is_part_name, read_part
+from transforms.dataset.layout import ERRORS_DIRECTORY, is_ours, is_part_name
+from transforms.dataset.part import Part, read_part
 from transforms.errors import UserError, one_line
-
-RUN_FILE = "_run.json"
-SUCCESS_FILE = "_SUCCESS"
-LEASE_FILE = "_lease.json"
-PLAN_DIRECTORY = "_plan"
-JOURNAL_FILE = "_publish.json"
-STAGING_DIRECTORY = "_staging"
-COPIES_DIRECTORY = "_copies"
-
-_OURS = frozenset(
-    {
-        RUN_FILE,
-        SUCCESS_FILE,
-        LEASE_FILE,
-        PLAN_DIRECTORY,
-        JOURNAL_FILE,
-        STAGING_DIRECTORY,
-        COPIES_DIRECTORY,
-        snapshot.SNAPSHOT_FILE,
-        ERRORS_DIRECTORY,
-    }
-)
 
 # Files that are read at a time: on an object store each takes a while to begin, and each thread
 # takes some megabytes.
@@ -176,16 +154,6 @@ def open_finished(directory: str) -> Output:
     if not any(is_ours(name) for name in storage.list_names(output.directory)):
         raise UserError(f"{directory}: holds no output of this program")
     return output
-
-
-def is_ours(name: str) -> bool:
-    """Whether a name directly in the directory is one that this program gives."""
-    return name in _OURS or is_part_name(name) or is_temporary(name)
-
-
-def is_temporary(name: str) -> bool:
-    """Whether a name is that of a file which was not committed."""
-    return name.startswith(storage.TEMPORARY_PREFIX)
 
 
 _ID_COLUMNS = ["id", "uri", "version"]

@@ -18,11 +18,12 @@ import threading
 import time
 from collections.abc import Iterator
 
-from pipeline.output.directory import LEASE_FILE, Output
+from pipeline.output.directory import Output
 from pipeline.terminal import logs
+from transforms.dataset.layout import LEASE_FILE
 from transforms.errors import UserError, one_line
 from transforms.storage import conditional_writes
-from transforms.storage.conditional_writes import Stored, write_if_unchanged
+from transforms.storage.conditional_writes import StoredText, write_if_unchanged
 
 RENEW_SECONDS = 10.0
 DEAD_AFTER_SECONDS = 60.0
@@ -66,7 +67,7 @@ class Lease:
         return time.time() - self.renewed < DEAD_AFTER_SECONDS
 
 
-def read(output: Output) -> Lease | None:
+def read_lease(output: Output) -> Lease | None:
     """The lease on the output, live or dead; None if there is none."""
     path = output.path(LEASE_FILE)
     return _parse(path, conditional_writes.read(path))
@@ -79,7 +80,7 @@ def refuse_if_held(output: Output) -> None:
       UserError: who holds the lease.
     """
     try:
-        _refuse_if_live(output, read(output))
+        _refuse_if_live(output, read_lease(output))
     except OSError as error:
         raise UserError(
             f"--output {output.directory}: cannot be read: {one_line(error)}"
@@ -107,7 +108,7 @@ def check_held(path: str, run_id: str) -> None:
     _read_ours(path, run_id)
 
 
-def _read_ours(path: str, run_id: str) -> Stored:
+def _read_ours(path: str, run_id: str) -> StoredText:
     stored = conditional_writes.read(path)
     lease = _parse(path, stored)
     if stored is None or lease is None or lease.run_id != run_id:
@@ -159,7 +160,7 @@ def held(output: Output, run_id: str) -> Iterator[Lease | None]:
             conditional_writes.delete_if_unchanged(path, _read_ours(path, run_id))
 
 
-def _renew(path: str, lease: Lease, stored: Stored, stop: threading.Event) -> None:
+def _renew(path: str, lease: Lease, stored: StoredText, stop: threading.Event) -> None:
     while not stop.wait(RENEW_SECONDS):
         try:
             now = dataclasses.replace(lease, renewed=time.time())
@@ -172,7 +173,7 @@ def _renew(path: str, lease: Lease, stored: Stored, stop: threading.Event) -> No
             continue  # a disk that is full or away for a while is no reason to stop here
 
 
-def _parse(path: str, stored: Stored | None) -> Lease | None:
+def _parse(path: str, stored: StoredText | None) -> Lease | None:
     try:
         return None if stored is None else Lease(**json.loads(stored.text))
     except (ValueError, TypeError) as error:

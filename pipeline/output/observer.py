@@ -16,10 +16,17 @@ from typing import Any, TypeVar
 import pyarrow.parquet as pq
 
 from pipeline.output import lease
-from pipeline.output.directory import PLAN_DIRECTORY, RUN_FILE, STAGING_DIRECTORY, Output
+from pipeline.output.directory import Output
 from pipeline.output.lease import Lease
 from transforms import storage
-from transforms.dataset.part import ERRORS_DIRECTORY, Part, is_part_name, read_part
+from transforms.dataset.layout import (
+    ERRORS_DIRECTORY,
+    PLAN_DIRECTORY,
+    RUN_FILE,
+    STAGING_DIRECTORY,
+    is_part_name,
+)
+from transforms.dataset.part import Part, read_part
 from transforms.errors import UserError, one_line
 from transforms.storage import StoredFile
 from transforms.storage.retries import retrying
@@ -33,7 +40,7 @@ T = TypeVar("T")
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class UnfinishedRun:
     """A run that is not over, as `_plan/<run_id>.json` has it; `written`: since the epoch."""
 
     run_id: str
@@ -72,27 +79,27 @@ class Run:
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
+class Observation:
     """What lies in an output at one moment; files, parts and error types by path below it."""
 
     output: str
     files: dict[str, StoredFile]
     parts: dict[str, Part]
     error_types: dict[str, collections.Counter[str]]
-    plans: list[Plan]
+    plans: list[UnfinishedRun]
     over: Run | None
     lease: Lease | None
     unreadable: list[str]
 
 
-class Watcher:
+class Observer:
     """Looks at an output again and again; reads no file twice that did not change."""
 
     def __init__(self, output: Output):
         self._output = output
         self._known: dict[tuple[str, StoredFile], Any] = {}
 
-    def look(self) -> Found:
+    def look(self) -> Observation:
         """What lies there now.
 
         Raises:
@@ -107,12 +114,12 @@ class Watcher:
 
     def _lease(self, unreadable: list[str]) -> Lease | None:
         try:
-            return lease.read(self._output)
+            return lease.read_lease(self._output)
         except UserError as error:
             unreadable.append(one_line(error))
             return None
 
-    def _look(self) -> Found:
+    def _look(self) -> Observation:
         directory = self._output.directory
         files = retrying(lambda: storage.list_files(directory))
         if not files:
@@ -144,7 +151,7 @@ class Watcher:
         plans = [path for path in files if path.startswith(PLANS) and path.endswith(".json")]
         names = [path for path in files if is_part_name(path.removeprefix(STAGED))]
         found = read_all(names, read_part)
-        return Found(
+        return Observation(
             output=directory,
             files=files,
             parts=found,
@@ -173,12 +180,14 @@ def _read_error_types(path: str) -> collections.Counter[str]:
     return collections.Counter(table["error_type"].to_pylist())
 
 
-def _read_plan(path: str) -> Plan:
+def _read_plan(path: str) -> UnfinishedRun:
     told = _read_json(path)
     names = ("run_id", "arguments", "started", "matched", "todo")
     try:
         fields = {name: told[name] for name in names}
-        return Plan(shards=frozenset(told["shards"]), written=storage.modified(path), **fields)
+        return UnfinishedRun(
+            shards=frozenset(told["shards"]), written=storage.modified(path), **fields
+        )
     except (KeyError, TypeError) as error:
         raise _foreign(path) from error
 

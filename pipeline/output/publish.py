@@ -12,10 +12,15 @@ import concurrent.futures
 import dataclasses
 import json
 
-from pipeline.output.directory import COPIES_DIRECTORY, JOURNAL_FILE, STAGING_DIRECTORY, Output
+from pipeline.output.directory import Output
 from transforms import storage
 from transforms.dataset import snapshot
-from transforms.dataset.part import is_part_name
+from transforms.dataset.layout import (
+    COPIES_DIRECTORY,
+    JOURNAL_FILE,
+    STAGING_DIRECTORY,
+    is_part_name,
+)
 from transforms.dataset.rewriting import copy_parts
 from transforms.errors import UserError
 from transforms.storage import faults

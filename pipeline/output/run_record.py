@@ -14,21 +14,23 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.output.directory import (
+from pipeline.output.directory import Output
+from transforms import storage
+from transforms.dataset import snapshot
+from transforms.dataset.layout import (
     COPIES_DIRECTORY,
+    ERRORS_DIRECTORY,
     JOURNAL_FILE,
     LEASE_FILE,
     PLAN_DIRECTORY,
     RUN_FILE,
+    SNAPSHOT_FILE,
     STAGING_DIRECTORY,
     SUCCESS_FILE,
-    Output,
     is_ours,
+    is_part_name,
     is_temporary,
 )
-from transforms import storage
-from transforms.dataset import snapshot
-from transforms.dataset.part import ERRORS_DIRECTORY, is_part_name
 from transforms.errors import UserError, one_line
 
 _SECRET = re.compile(r"secret|token|password|access_key|key_id|connection_string")
@@ -44,14 +46,14 @@ def overwrite(output: Output) -> None:
     First the signs that it is finished, then the parts, then what parts refer to, last a journal:
     killed at any moment it leaves a directory that can be continued.
     """
-    order = {SUCCESS_FILE: 0, RUN_FILE: 0, snapshot.SNAPSHOT_FILE: 0, JOURNAL_FILE: 3}
+    order = {SUCCESS_FILE: 0, RUN_FILE: 0, SNAPSHOT_FILE: 0, JOURNAL_FILE: 3}
     names = [name for name in storage.list_names(output.directory) if is_ours(name)]
     names.sort(key=lambda name: order.get(name, 1 if is_part_name(name) else 2))
     storage.delete([output.path(name) for name in names if name != LEASE_FILE])
     output.parts.clear()
 
 
-def check_parts(output: Output, fingerprint: dict[str, str]) -> None:
+def refuse_other_settings(output: Output, fingerprint: dict[str, str]) -> None:
     """Reads the footers of the parts: an output directory belongs to one fingerprint.
 
     Raises:

@@ -8,10 +8,18 @@ from collections.abc import Iterable
 from typing import Literal
 
 from pipeline.output import run_record
-from pipeline.output.directory import JOURNAL_FILE
 from pipeline.output.lease import Lease
-from pipeline.output.observer import PLANS, STAGED, Found, Plan, Run, errors_path, images_per_second
+from pipeline.output.observer import (
+    PLANS,
+    STAGED,
+    Observation,
+    Run,
+    UnfinishedRun,
+    errors_path,
+    images_per_second,
+)
 from pipeline.terminal import report
+from transforms.dataset.layout import JOURNAL_FILE
 
 State = Literal["running", "publishing", "interrupted", "finished"]
 
@@ -50,7 +58,7 @@ class Status:
     unreadable: list[str]
 
 
-def tell(found: Found) -> Status:
+def tell(found: Observation) -> Status:
     """What it means."""
     held, files = found.lease, found.files
     live = held is not None and held.is_live()
@@ -90,7 +98,7 @@ def tell(found: Found) -> Status:
     )
 
 
-def _state(found: Found, live: bool) -> State:
+def _state(found: Observation, live: bool) -> State:
     journal = JOURNAL_FILE in found.files
     left = journal or any(path.startswith((PLANS, STAGED)) for path in found.files)
     run_id = found.over and found.over.run_id
@@ -101,7 +109,7 @@ def _state(found: Found, live: bool) -> State:
     return "interrupted"
 
 
-def _plan_to_tell(found: Found, live: bool) -> Plan | None:
+def _plan_to_tell(found: Observation, live: bool) -> UnfinishedRun | None:
     """That of the run that holds the output; of dead runs, else, the newest."""
     plans = sorted(found.plans, key=lambda plan: plan.started)
     held = [plan for plan in plans if found.lease and plan.run_id == found.lease.run_id]
@@ -109,7 +117,7 @@ def _plan_to_tell(found: Found, live: bool) -> Plan | None:
     return told[-1] if told else None
 
 
-def _progress(plan: Plan, found: Found, paths: list[str]) -> Run:
+def _progress(plan: UnfinishedRun, found: Observation, paths: list[str]) -> Run:
     """How far a run is with its parts at the given paths."""
     done = sum(found.parts[path].rows + found.parts[path].errors for path in paths)
     seconds = max((found.files[path].modified for path in paths), default=0.0) - plan.written
@@ -127,7 +135,7 @@ def _progress(plan: Plan, found: Found, paths: list[str]) -> Run:
     )
 
 
-def _count_errors(found: Found, paths: Iterable[str]) -> dict[str, int]:
+def _count_errors(found: Observation, paths: Iterable[str]) -> dict[str, int]:
     """Error rows by type, the most frequent first, of the parts at the given paths."""
     total: collections.Counter[str] = collections.Counter()
     for path in paths:

@@ -122,7 +122,7 @@ def make_plan(
     )
 
 
-def describe(plan: Plan, mode: Mode) -> str:
+def plan_line(plan: Plan, mode: Mode) -> str:
     """The plan on one line, as it is printed before the work starts."""
     text = f"{plan.matched:,} images: +{plan.new:,} new, {plan.changed:,} changed"
     if plan.changed and mode == "append":

@@ -13,7 +13,8 @@ from pipeline.options.arguments import ImageOptions
 from pipeline.output import run_record
 from pipeline.output.directory import Output
 from pipeline.planning.plan import Plan
-from transforms.dataset.part import ERRORS_DIRECTORY, Part
+from transforms.dataset.layout import ERRORS_DIRECTORY
+from transforms.dataset.part import Part
 from transforms.inputs.listing import Listing
 
 # Stages by name, and how they are told.
@@ -50,7 +51,7 @@ def summary(report: dict[str, Any], output: Output) -> list[str]:
     ]
 
 
-def build(
+def run_report(
     options: ImageOptions,
     argv: list[str],
     run_id: str,

@@ -16,7 +16,7 @@ from benchmarks import claims, contenders, images, report, results, vectors
 from benchmarks.compare import Session
 from benchmarks.measure import Measurement, measure
 from tests.helpers.commands import ROOT
-from transforms.inputs.tfrecords import scan
+from transforms.inputs.tfrecord_file import scan
 from transforms.models import builtin
 
 BURN_AND_HOLD = """

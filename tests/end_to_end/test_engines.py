@@ -16,7 +16,9 @@ import tensorflow_hub as hub
 
 from tests.helpers.commands import Finished, run_command
 from tests.helpers.images import write_random_images
-from transforms.images.decode import ImageSpec, decode_image, to_float
+from transforms.images.decode import decode_image
+from transforms.images.resize import to_float
+from transforms.images.spec import ImageSpec
 from transforms.models import builtin
 
 Run = Callable[..., Finished]

@@ -25,15 +25,19 @@ from tests.helpers.commands import Finished, run_command
 from tests.helpers.images import write_random_images
 from tests.helpers.tiny_model import TINY_SIZE, TINY_WIDTH
 from tests.transforms.images.test_decode import png_chunk, saved, tensorflow_pixels
-from tests.transforms.inputs.test_tfrecords import example, write_records
+from tests.transforms.inputs.test_tfrecord_file import example, write_records
 from transforms import storage
 from transforms.commit import CommitParts
 from transforms.dataset.columns import PartFormat
-from transforms.dataset.part import Part, PartWriter, part_path, read_part
-from transforms.decode import DecodeShards, decode_shard
+from transforms.dataset.layout import part_path
+from transforms.dataset.part import Part, read_part
+from transforms.dataset.writer import PartWriter
+from transforms.decode import DecodeShards
 from transforms.errors import ImageError, ImageTooLargeError, UnsupportedImageError
-from transforms.images.decode import ImageSpec, decode_image
+from transforms.images.decode import decode_image
 from transforms.images.headers import MAX_SCANS
+from transforms.images.read_ahead import decode_shard
+from transforms.images.spec import ImageSpec
 from transforms.infer import InferFeatures, infer
 from transforms.inputs.listing import list_images
 from transforms.models.source import ModelSource

@@ -27,6 +27,7 @@ from tests.helpers.images import write_random_images
 from tests.helpers.jobs import Job, write_crops
 from tests.helpers.tiny_model import save_tiny_model
 from transforms.images import decode as images
+from transforms.images.resize import to_float
 
 Verify = Callable[..., Finished]
 
@@ -176,7 +177,7 @@ def test_changed_and_vanished_source_images_are_found(output, check, tmp_path):
 
 def test_another_resize_method_is_found(output, check, monkeypatch):
     def antialiased(rgb: np.ndarray, height: int, width: int) -> np.ndarray:
-        return tf.image.resize(images.to_float(rgb), (height, width), antialias=True).numpy()
+        return tf.image.resize(to_float(rgb), (height, width), antialias=True).numpy()
 
     monkeypatch.setattr(images, "resize", antialiased)
     done = check(output, "--sample", 10)

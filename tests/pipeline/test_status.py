@@ -23,7 +23,7 @@ from apache_beam.io.filesystems import FileSystems
 from pipeline import status
 from pipeline.output import lease, state
 from pipeline.output.directory import Output
-from pipeline.output.observer import Watcher
+from pipeline.output.observer import Observer
 from tests.helpers.commands import ROOT, Finished, run_command
 from tests.helpers.images import write_random_images
 from tests.transforms.storage.test_files import ObjectStore
@@ -327,7 +327,7 @@ def test_files_that_vanish_while_it_looks_are_left_out(small: pathlib.Path) -> N
     moving.start()
     try:
         for _ in range(100):
-            found = state.tell(Watcher(Output(str(small))).look())
+            found = state.tell(Observer(Output(str(small))).look())
             assert found.unreadable == []
             assert found.state == "finished"
             assert found.rows <= 30

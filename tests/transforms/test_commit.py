@@ -22,10 +22,11 @@ from transforms import shards
 from transforms.batches import BatchPlace, FeatureBatch, ImageRow
 from transforms.commit import CommitParts
 from transforms.dataset.columns import PartFormat
-from transforms.dataset.part import Part, part_name, read_part
+from transforms.dataset.layout import part_name
+from transforms.dataset.part import Part, read_part
 from transforms.decode import DecodeShards
 from transforms.errors import CorruptImageError, error_row
-from transforms.images.decode import ImageSpec
+from transforms.images.spec import ImageSpec
 from transforms.infer import InferFeatures
 from transforms.models.source import ModelSource
 from transforms.refs import ImageRef

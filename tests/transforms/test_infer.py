@@ -23,10 +23,11 @@ from tests.helpers.images import write_random_images
 from tests.helpers.tiny_model import TINY_SIZE, TINY_WIDTH, save_tiny_model
 from transforms import engines, shards
 from transforms.batches import BatchPlace, FeatureBatch, ImageBatch, ImageRow, StageSeconds
-from transforms.decode import DecodeShards, decode_shard
+from transforms.decode import DecodeShards
 from transforms.engines import tensorflow as tensorflow_engine
 from transforms.errors import CorruptImageError, UserError, error_row
-from transforms.images.decode import ImageSpec
+from transforms.images.read_ahead import decode_shard
+from transforms.images.spec import ImageSpec
 from transforms.infer import InferFeatures, SavedModelHandler
 from transforms.models import loading
 from transforms.models.source import ModelSource, Task
@@ -221,8 +222,10 @@ def test_a_uint8_batch_gives_the_numbers_of_its_float_version(
 def test_freezing_changes_no_number(tiny_model: pathlib.Path) -> None:
     source = ModelSource(str(tiny_model))
     images = random_images(7)
-    frozen = tensorflow_engine.TensorFlowEngine(loading.load(source))(images)
-    np.testing.assert_allclose(frozen, loading.load(source).call(images), rtol=1e-6, atol=1e-6)
+    frozen = tensorflow_engine.TensorFlowEngine(loading.load_model(source))(images)
+    np.testing.assert_allclose(
+        frozen, loading.load_model(source).call(images), rtol=1e-6, atol=1e-6
+    )
 
 
 def test_an_engine_takes_batches_of_any_length_and_of_several_sizes() -> None:
@@ -249,7 +252,7 @@ def test_a_model_that_counts_its_calls_runs_though_it_cannot_be_frozen(
         [answer] = run_inference(source, image_batch(images))
     assert "cannot be frozen" in caplog.text
     assert answer.errors == ()
-    np.testing.assert_allclose(answer.features, loading.load(source).call(images), atol=1e-6)
+    np.testing.assert_allclose(answer.features, loading.load_model(source).call(images), atol=1e-6)
 
 
 def test_a_model_with_a_lookup_table_runs(tmp_path: pathlib.Path) -> None:
@@ -265,7 +268,7 @@ def test_a_model_with_a_lookup_table_runs(tmp_path: pathlib.Path) -> None:
 
     source = save_model(tmp_path / "m", looked_up_vector, table)
     images = random_images(5)
-    expected = loading.load(source).call(tf.constant(images))
+    expected = loading.load_model(source).call(tf.constant(images))
     [answer] = run_inference(source, image_batch(images))
     assert [error.message for error in answer.errors] == []
     np.testing.assert_allclose(answer.features, expected, atol=1e-6)
@@ -338,7 +341,7 @@ def test_the_handler_works_in_anybodys_run_inference(
     pipeline | beam.Create(batches) | RunInference(handler) | collect
     pipeline.run().wait_until_finish()
     answers = sorted(collect.elements(), key=lambda answer: answer.place.start)
-    expected = loading.load(source).call(np.concatenate([batch.images for batch in batches]))
+    expected = loading.load_model(source).call(np.concatenate([batch.images for batch in batches]))
     np.testing.assert_allclose(
         np.concatenate([answer.features for answer in answers]), expected, atol=1e-5
     )
@@ -365,7 +368,7 @@ def test_exactly_the_images_that_the_model_fails_on_become_error_rows(
     ]
     assert all("an image is too bright" in error.message for error in errors)
     assert len(answer.rows) + len(answer.errors) == answer.place.size
-    expected = loading.load(picky_model).call(images[good])
+    expected = loading.load_model(picky_model).call(images[good])
     np.testing.assert_allclose(answer.features, expected, atol=1e-6)
 
 
@@ -463,7 +466,7 @@ def test_a_model_is_loaded_once_though_many_threads_ask_for_it(tmp_path: pathlib
         answers = list(pool.map(answer, range(threads)))
     assert len(list(loads.iterdir())) == 1
     images = np.concatenate([random_images(2, seed) for seed in range(threads)])
-    expected = loading.load(source).call(images)
+    expected = loading.load_model(source).call(images)
     assert len(list(loads.iterdir())) == 2  # so the files do count the loads
     np.testing.assert_allclose(np.concatenate(answers), expected, atol=1e-6)
 
@@ -491,7 +494,7 @@ def test_a_model_saved_anew_in_the_same_place_is_loaded_anew(tmp_path: pathlib.P
     [before] = run_inference(source, image_batch(images))
     shutil.rmtree(directory)
     save_tiny_model(directory, seed=2)
-    expected = loading.load(source).call(images)
+    expected = loading.load_model(source).call(images)
     assert not np.allclose(before.features, expected)
     [after] = run_inference(source, image_batch(images))
     np.testing.assert_allclose(after.features, expected, atol=1e-6)

@@ -1,39 +1,19 @@
-"""Feature batches to parts: one Parquet file for each shard, committed in one atomic step.
+"""A committed part, as its footer tells of it.
 
-`part exists` ⇔ `shard committed`; there is no second ledger that could disagree. The error rows of
-a shard lie in a file of their own, written before the part; the part's footer names it. A run that
-was killed between the two leaves an error file that no part names: it does not count.
+`part exists` ⇔ `shard committed`; there is no second ledger that could disagree.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
-import re
-import time
-from collections.abc import Callable
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from transforms import storage
-from transforms.batches import BatchPlace, FeatureBatch, StageSeconds
-from transforms.dataset.columns import PartFormat, rows_to_table
-from transforms.errors import ErrorRow, error_table
 
-ERRORS_DIRECTORY = "_errors"
 FOOTER_KEY = b"image_features"
-
-# Rows are gathered into row groups of this many: small ones cost readers more than they save.
-ROW_GROUP_ROWS = 1024
-
-
-class IncompleteShardError(RuntimeError):
-    """A shard did not arrive whole and in order in one bundle, so it cannot be committed.
-
-    This means that the runner did not fuse decoding, inference and commit into one stage.
-    """
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,21 +36,6 @@ class Part:
     fingerprint: dict[str, str]
 
 
-def part_name(shard: str) -> str:
-    """File name of a shard's part."""
-    return f"part-{shard}.parquet"
-
-
-def part_path(output: str, shard: str) -> str:
-    """Where a shard's part lies in the output directory."""
-    return storage.join(output, part_name(shard))
-
-
-def is_part_name(name: str) -> bool:
-    """Whether a file name is that of a part."""
-    return re.fullmatch(r"part-[0-9a-f]{16}\.parquet", name) is not None
-
-
 def read_part(path: str) -> Part:
     """Reads a part's footer.
 
@@ -88,151 +53,3 @@ def read_part(path: str) -> Part:
         raise ValueError(
             f"{path} was not written by this program, or by another version of it"
         ) from error
-
-
-def open_parquet(local_path: str, schema: pa.Schema) -> pq.ParquetWriter:
-    """The writer for a part: zstd, checksums of pages, dictionaries for all but the vectors."""
-    return pq.ParquetWriter(
-        local_path,
-        schema,
-        compression="zstd",
-        use_dictionary=[f.name for f in schema if not pa.types.is_fixed_size_list(f.type)],
-        write_page_checksum=True,
-    )
-
-
-def write_footer(parquet: pq.ParquetWriter, part: Part, program: str) -> None:
-    """Puts into the footer what `read_part` reads, and the name and version of the writer."""
-    footer = dataclasses.asdict(part) | {"program": program}
-    parquet.add_key_value_metadata({FOOTER_KEY: json.dumps(footer)})
-
-
-def write_errors(output: str, shard: str, table: pa.Table) -> str:
-    """Writes a shard's error rows under a name that follows from them, and returns that name.
-
-    Two workers on the same shard may see different errors (a timeout here, none there). So each
-    writes its own file and the part that is committed names the right one.
-    """
-    content = json.dumps(table.to_pylist())
-    digest = hashlib.sha256(content.encode()).hexdigest()[:8]
-    name = f"{shard}-{digest}.parquet"
-    path = storage.join(output, ERRORS_DIRECTORY, name)
-    storage.write_atomically(path, lambda local_path: pq.write_table(table, local_path))
-    return name
-
-
-class PartWriter:
-    """Gathers the batches of one shard, in order, and commits them as one part.
-
-    Args:
-      output: directory of the parts.
-      part_format: the columns.
-      place: of the shard's first batch.
-      before_commit: called just before the part appears; it may raise.
-    """
-
-    def __init__(
-        self,
-        output: str,
-        part_format: PartFormat,
-        place: BatchPlace,
-        before_commit: Callable[[], None] = lambda: None,
-    ):
-        self._before_commit = before_commit
-        self._output = output
-        self._format = part_format
-        self._schema = part_format.schema()
-        self._shard, self._shard_size = place.shard, place.shard_size
-        self._pending = storage.PendingFile(part_path(output, self._shard))
-        self._parquet: pq.ParquetWriter | None = None
-        self._tables: list[pa.Table] = []
-        self._rows = 0
-        self._accounted = 0
-        self._errors: list[ErrorRow] = []
-        self._seconds = StageSeconds()
-
-    @property
-    def complete(self) -> bool:
-        """Whether each ref of the shard is accounted for."""
-        return self._accounted == self._shard_size
-
-    def append(self, batch: FeatureBatch) -> None:
-        """Adds the next batch of the shard.
-
-        Raises:
-          IncompleteShardError: it is not the next one.
-        """
-        place = batch.place
-        if (place.shard, place.start) != (self._shard, self._accounted):
-            raise IncompleteShardError(
-                f"shard {self._shard} has {self._accounted} of {self._shard_size} refs, then came "
-                f"refs {place.start}… of shard {place.shard}"
-            )
-        if len(batch.rows) + len(batch.errors) != place.size:
-            raise IncompleteShardError(
-                f"refs {place.start} to {place.start + place.size} of shard {place.shard} gave "
-                f"{len(batch.rows)} rows and {len(batch.errors)} errors"
-            )
-        started = time.perf_counter()
-        self._accounted += place.size
-        self._errors.extend(batch.errors)
-        if batch.rows:
-            self._tables.append(rows_to_table(batch, self._format, self._schema))
-            self._rows += len(batch.rows)
-        if sum(len(table) for table in self._tables) >= ROW_GROUP_ROWS:
-            self._write_row_group()
-        self._seconds += batch.seconds + StageSeconds(write=time.perf_counter() - started)
-
-    def commit(self) -> Part:
-        """Makes the error rows and then the part appear.
-
-        Raises:
-          IncompleteShardError: refs are missing.
-        """
-        if not self.complete:
-            raise IncompleteShardError(
-                f"shard {self._shard} ended after {self._accounted} of {self._shard_size} refs"
-            )
-        started = time.perf_counter()
-        self._write_row_group()
-        errors_file = self._commit_errors()
-        parquet = self._open()
-        self._seconds += StageSeconds(write=time.perf_counter() - started)
-        seconds = dataclasses.asdict(self._seconds)
-        part = Part(
-            shard=self._shard,
-            rows=self._rows,
-            errors=len(self._errors),
-            errors_file=errors_file,
-            seconds={stage: round(spent, 4) for stage, spent in seconds.items()},
-            fingerprint=dict(self._format.fingerprint),
-        )
-        write_footer(parquet, part, self._format.program)
-        parquet.close()
-        self._before_commit()
-        self._pending.commit()
-        return part
-
-    def discard(self) -> None:
-        """Drops what was gathered; nothing appears."""
-        try:
-            if self._parquet:
-                self._parquet.close()
-        finally:
-            self._pending.discard()
-
-    def _open(self) -> pq.ParquetWriter:
-        if self._parquet is None:
-            self._parquet = open_parquet(self._pending.local_path, self._schema)
-        return self._parquet
-
-    def _write_row_group(self) -> None:
-        if self._tables:
-            table = pa.concat_tables(self._tables)
-            self._open().write_table(table, row_group_size=len(table))
-            self._tables = []
-
-    def _commit_errors(self) -> str | None:
-        if not self._errors:
-            return None
-        return write_errors(self._output, self._shard, error_table(self._errors))

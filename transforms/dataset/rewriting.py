@@ -15,17 +15,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from transforms import storage
-from transforms.dataset.part import (
-    ERRORS_DIRECTORY,
-    FOOTER_KEY,
-    ROW_GROUP_ROWS,
-    Part,
-    open_parquet,
-    part_path,
-    read_part,
-    write_errors,
-    write_footer,
-)
+from transforms.dataset.layout import ERRORS_DIRECTORY, part_path
+from transforms.dataset.part import FOOTER_KEY, Part, read_part
+from transforms.dataset.writer import ROW_GROUP_ROWS, open_parquet, write_errors, write_footer
 from transforms.errors import ERROR_SCHEMA
 
 

@@ -17,8 +17,7 @@ import pyarrow.dataset as ds
 import pyarrow.fs
 
 from transforms import storage
-
-SNAPSHOT_FILE = "_snapshot.json"
+from transforms.dataset.layout import SNAPSHOT_FILE
 
 _CHECKSUM_THREADS = 8
 

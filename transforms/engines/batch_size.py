@@ -12,7 +12,8 @@ import time
 import numpy as np
 
 from transforms.engines import Engine
-from transforms.images.decode import ImageSpec, blank_images
+from transforms.images.decode import blank_images
+from transforms.images.spec import ImageSpec
 
 SIZES = (8, 16, 32, 64, 128, 256)
 

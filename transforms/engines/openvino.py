@@ -20,10 +20,11 @@ import numpy as np
 
 from transforms.engines.slices import in_slices
 from transforms.errors import UserError, one_line
-from transforms.images.decode import UINT8_SCALE
+from transforms.images.resize import UINT8_SCALE
+from transforms.machine.cache import cache_path
 from transforms.machine.cores import available_cores
-from transforms.models import builtin, loading
-from transforms.models.source import ModelSource, fingerprint
+from transforms.models import loading
+from transforms.models.source import ModelSource, files_sha256
 
 # Measured on two cores with EfficientNet-Lite0: 4 are best, 16 cost 8 %.
 SLICE_IMAGES = 4
@@ -49,9 +50,7 @@ class OpenVinoEngine:
     def __init__(self, source: ModelSource, precision: str):
         self._source = source
         self._precision = precision
-        self._cache = os.path.join(
-            os.path.expanduser(builtin.default_cache_dir()), "openvino", _key(source)
-        )
+        self._cache = cache_path("openvino", _key(source))
         self._model = _described(self._cache) or self._load_and_describe()
         if self._model.kind != "pixels":
             raise UserError(
@@ -173,7 +172,7 @@ class OpenVinoEngine:
         from transforms.machine.tensorflow_import import import_tensorflow
 
         import_tensorflow()
-        return loading.load(self._source)
+        return loading.load_model(self._source)
 
     def _load_and_describe(self) -> loading.LoadedModel:
         loaded = self._load()
@@ -219,7 +218,7 @@ def _key(source: ModelSource) -> str:
     import openvino
 
     what = dataclasses.replace(source, name="", path=None)
-    text = f"{_CACHE_VERSION} {openvino.__version__} {fingerprint(source)} {what}"
+    text = f"{_CACHE_VERSION} {openvino.__version__} {files_sha256(source)} {what}"
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 

@@ -13,14 +13,13 @@ import dataclasses
 import hashlib
 import importlib.metadata
 import json
-import os
 
 import numpy as np
 
 from transforms import storage
 from transforms.engines import EngineName, Precision, load
 from transforms.errors import UserError
-from transforms.models import builtin
+from transforms.machine.cache import cache_path
 from transforms.models.source import ModelSource
 
 PROBE_IMAGES = 8
@@ -60,7 +59,7 @@ class Parity:
         return self.smallest_cosine >= min_cosine
 
 
-def probe_images(height: int, width: int, count: int = PROBE_IMAGES) -> np.ndarray:
+def photo_like_images(height: int, width: int, count: int = PROBE_IMAGES) -> np.ndarray:
     """The fixed set: float32 [count, height, width, 3] in [0, 1]."""
     random = np.random.default_rng(20260101)
     frequency = np.hypot(np.fft.fftfreq(height)[:, np.newaxis], np.fft.rfftfreq(width))
@@ -87,7 +86,7 @@ def compare(vectors: np.ndarray, reference: np.ndarray) -> Parity:
     )
 
 
-def check(
+def check_parity(
     source: ModelSource,
     name: EngineName,
     precision: Precision,
@@ -126,11 +125,10 @@ def _measured(
         reference = importlib.metadata.version("tensorflow")
         key = f"{_PROBE_VERSION} {height}x{width} {reference} {engine.identity}"
         digest = hashlib.sha256(key.encode()).hexdigest()[:32]
-        cache = os.path.expanduser(builtin.default_cache_dir())
-        path = os.path.join(cache, "parity", f"{digest}.json")
+        path = cache_path("parity", f"{digest}.json")
         with contextlib.suppress(OSError, ValueError, TypeError), open(path, "rb") as file:
             return Parity(**json.load(file))
-    images = probe_images(height, width)
+    images = photo_like_images(height, width)
     parity = compare(engine(images), load(source)(images))
     if path is not None:
         with contextlib.suppress(OSError):  # a cache that cannot be written is no cache

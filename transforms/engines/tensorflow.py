@@ -100,7 +100,7 @@ def load(source: ModelSource, precision: str = "float32") -> TensorFlowEngine:
         if precision == "bfloat16":
             raise UserError("--precision bfloat16: on a GPU TensorFlow is given float16")
         tf.config.optimizer.set_experimental_options({"auto_mixed_precision": True})
-    return TensorFlowEngine(loading.load(source))
+    return TensorFlowEngine(loading.load_model(source))
 
 
 def has_gpu() -> bool:

@@ -13,9 +13,9 @@ import numpy as np
 
 from transforms.errors import one_line
 from transforms.examine.description import shape_text
-from transforms.examine.probes import Subject, probe_images
+from transforms.examine.probes import Candidate, probe_images
 
-Status = Literal["pass", "fail", "warn", "info", "not applicable"]
+CheckStatus = Literal["pass", "fail", "warn", "info", "not applicable"]
 
 INPUT, OUTPUT = "float32 images", "float32 [B, N]"
 BATCH, SIZES = "any batch size", "N same at any H, W"
@@ -34,11 +34,11 @@ class Check:
     """One line of the table: what was checked, how it ended, and what was seen."""
 
     name: str
-    status: Status
+    status: CheckStatus
     seen: str
 
 
-_Outcome = tuple[Status, str]
+_Outcome = tuple[CheckStatus, str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,12 +46,12 @@ class _Rule:
     """A check, and the names of those without which it says nothing."""
 
     name: str
-    run: Callable[[Subject], _Outcome]
+    run: Callable[[Candidate], _Outcome]
     calls_model: bool = True
     needs: tuple[str, ...] = ()
 
 
-def check_all(subject: Subject) -> tuple[Check, ...]:
+def check_all(subject: Candidate) -> tuple[Check, ...]:
     """Runs all checks, in the order of the table."""
     checks: list[Check] = []
     for rule in _RULES:
@@ -59,7 +59,7 @@ def check_all(subject: Subject) -> tuple[Check, ...]:
     return tuple(checks)
 
 
-def _apply(rule: _Rule, subject: Subject, before: list[Check]) -> Check:
+def _apply(rule: _Rule, subject: Candidate, before: list[Check]) -> Check:
     """Runs one check, unless an earlier one leaves nothing to see."""
     failed = [c.name for c in before if c.name in rule.needs and c.status == "fail"]
     if rule.calls_model and subject.vector_width is None:
@@ -84,14 +84,14 @@ def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(distances), distances, np.inf)
 
 
-def _check_ops(subject: Subject) -> _Outcome:
+def _check_ops(subject: Candidate) -> _Outcome:
     forbidden = ", ".join(subject.description.forbidden)
     if not forbidden:
         return "pass", "no op reads or writes files, uses the network or runs Python"
     return ("warn" if subject.source.trusted else "fail"), forbidden
 
 
-def _check_input(subject: Subject) -> _Outcome:
+def _check_input(subject: Candidate) -> _Outcome:
     if subject.input_error is not None:
         return "fail", subject.input_error
     assert subject.loaded is not None
@@ -100,7 +100,7 @@ def _check_input(subject: Subject) -> _Outcome:
     return "pass", f"takes float32 [B, {subject.height}, {subject.width}, 3]"
 
 
-def _check_output(subject: Subject) -> _Outcome:
+def _check_output(subject: Candidate) -> _Outcome:
     if subject.input_error is not None:
         return "not applicable", "the model does not take the images"
     if subject.output_error is not None:
@@ -113,7 +113,7 @@ def _check_output(subject: Subject) -> _Outcome:
     return "pass", f"gives float32 [B, {subject.vector_width}]"
 
 
-def _check_batch_sizes(subject: Subject) -> _Outcome:
+def _check_batch_sizes(subject: Candidate) -> _Outcome:
     assert subject.loaded is not None
     if subject.loaded.batch_size is not None:
         return "fail", f"takes exactly {subject.loaded.batch_size} images"
@@ -125,7 +125,7 @@ def _check_batch_sizes(subject: Subject) -> _Outcome:
     return "pass", f"takes {', '.join(map(str, BATCH_SIZES))} images"
 
 
-def _check_image_sizes(subject: Subject) -> _Outcome:
+def _check_image_sizes(subject: Candidate) -> _Outcome:
     assert subject.loaded is not None
     fixed = subject.loaded.height, subject.loaded.width
     if None not in fixed:
@@ -143,7 +143,7 @@ def _check_image_sizes(subject: Subject) -> _Outcome:
     return "fail", "N changes: " + ", ".join(f"{n} at {size}" for size, n in seen.items())
 
 
-def _check_deterministic(subject: Subject) -> _Outcome:
+def _check_deterministic(subject: Candidate) -> _Outcome:
     first, second = subject.vectors(subject.images), subject.vectors(subject.images)
     if np.array_equal(first, second, equal_nan=True):
         return "pass", "the same bits, when called twice"
@@ -151,7 +151,7 @@ def _check_deterministic(subject: Subject) -> _Outcome:
     return ("pass" if distance <= 1e-6 else "fail"), f"two calls differ by {distance:.1e}"
 
 
-def _check_dropout(subject: Subject) -> _Outcome:
+def _check_dropout(subject: Candidate) -> _Outcome:
     """Looks for values that are exactly 0 in some answers to one image and far from it in others.
 
     The image fills a batch, so that a mask that is the same in each call shows as well.
@@ -165,7 +165,7 @@ def _check_dropout(subject: Subject) -> _Outcome:
     return "pass", "no value is 0 in one answer and not in another to the same image"
 
 
-def _check_independent(subject: Subject) -> _Outcome:
+def _check_independent(subject: Candidate) -> _Outcome:
     if subject.batch_size == 1:
         return "not applicable", "takes one image at a time"
     together = subject.vectors(subject.images)
@@ -175,7 +175,7 @@ def _check_independent(subject: Subject) -> _Outcome:
     return ("pass" if distance <= _SAME else "fail"), seen
 
 
-def _check_range(subject: Subject) -> _Outcome:
+def _check_range(subject: Candidate) -> _Outcome:
     """Compares how far the vectors of different images are apart, for [0, 1] and for [0, 255].
 
     A model that is made for [0, 255] takes all images in [0, 1] for nearly black ones, and answers
@@ -199,14 +199,14 @@ def _spread(vectors: np.ndarray) -> float:
     return float(np.linalg.norm(vectors - vectors.mean(axis=0), axis=1).mean() / max(length, 1e-12))
 
 
-def _check_channels(subject: Subject) -> _Outcome:
+def _check_channels(subject: Candidate) -> _Outcome:
     images = subject.images
     distance = _distances(subject.vectors(images), subject.vectors(images[..., ::-1])).mean()
     note = "; images are given as RGB" if distance > _SAME else ": the order does not matter"
     return "info", f"RGB and BGR differ by {distance:.2g} of the vectors' length{note}"
 
 
-def _check_not_finite(subject: Subject) -> _Outcome:
+def _check_not_finite(subject: Candidate) -> _Outcome:
     if not subject.is_float:
         return "not applicable", "integers have no NaN"
     clean = subject.vectors(subject.images)
@@ -222,7 +222,7 @@ def _check_not_finite(subject: Subject) -> _Outcome:
     return "pass", f"the other images keep their vectors; {', '.join(seen)} values"
 
 
-def _check_variables(subject: Subject) -> _Outcome:
+def _check_variables(subject: Candidate) -> _Outcome:
     description = subject.description
     if not description.is_callable:
         return "not applicable", "not a callable object"
@@ -233,7 +233,7 @@ def _check_variables(subject: Subject) -> _Outcome:
     return "pass", "none to list"
 
 
-def _check_training(subject: Subject) -> _Outcome:
+def _check_training(subject: Candidate) -> _Outcome:
     if not subject.description.takes_training:
         return "not applicable", "takes no `training`"
     import tensorflow as tf

@@ -56,15 +56,15 @@ def examine(source: ModelSource, image_size: tuple[int, int] | None = None) -> E
     check_exists(source)
     path = source.local_path()
     if source.is_keras_file:
-        report = trust.scan_keras(path)
+        report = trust.check_keras_file(path)
     else:
-        report = trust.check(path, source.signature, source.tags)
+        report = trust.check_program(path, source.signature, source.tags)
     loaded, owner, refusal = None, None, None
     if report.forbidden and not source.trusted:
         refusal = "not loaded, because of its ops: if you trust its publisher, add --trust_model"
     else:
         try:
-            loaded = loading.load(source)
+            loaded = loading.load_model(source)
             owner = loaded.owner
         except UserError as error:
             owner, refusal = _owner_although(error, source), about_model(error, source)

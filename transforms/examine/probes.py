@@ -16,7 +16,7 @@ _HEAVY_SECONDS, _LIGHT_SIZE = 0.15, 128  # an image that takes longer is made sm
 
 
 @dataclasses.dataclass(frozen=True)
-class Subject:
+class Candidate:
     """A model under examination.
 
     Attributes:
@@ -85,18 +85,18 @@ def probe(
     loaded: loading.LoadedModel | None,
     refusal: str | None,
     image_size: tuple[int, int] | None,
-) -> Subject:
+) -> Candidate:
     """Calls the model for the first times: what it takes, and what else need not be tried."""
     asked = image_size or builtin.IMAGE_SIZE
     if loaded is None or loaded.kind != "pixels":
         what = {"encoded": "encoded images", "example": "serialised tf.Examples"}
         refusal = refusal or f"takes {what[loaded.kind] if loaded else '?'}: string [B]"
-        return Subject(source, description, loaded, *asked, None, input_error=refusal)
+        return Candidate(source, description, loaded, *asked, None, input_error=refusal)
     height, width = loaded.height or asked[0], loaded.width or asked[1]
     if image_size is not None and (height, width) != image_size:
         wanted, takes = "{}x{}".format(*image_size), f"{height}x{width}"
         raise UserError(f"--image_size {wanted}: the model takes {takes}")
-    subject = Subject(source, description, loaded, height, width, loaded.batch_size)
+    subject = Candidate(source, description, loaded, height, width, loaded.batch_size)
     try:
         subject.vectors(subject.images[:1])
         started = time.perf_counter()

@@ -6,7 +6,8 @@ import threading
 
 import numpy as np
 
-from transforms.images.decode import ImageSpec, to_float
+from transforms.images.resize import to_float
+from transforms.images.spec import ImageSpec
 
 
 class PixelBuffer:

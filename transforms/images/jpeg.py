@@ -12,16 +12,15 @@ import functools
 import hashlib
 import importlib.metadata
 import json
-import os
 
 import numpy as np
 import simplejpeg
 
 from transforms import storage
 from transforms.images.headers import ImageHeader
+from transforms.machine.cache import cache_path
 from transforms.machine.cores import processor
 from transforms.machine.tensorflow_import import import_tensorflow
-from transforms.models import builtin
 
 # Start-of-frame markers (ITU T.81, table B.1): baseline, extended and progressive, Huffman-coded.
 # Of the others TensorFlow refuses most, and libjpeg-turbo before 3.1.4.1 writes past its buffer
@@ -78,8 +77,7 @@ def _equals_tensorflow() -> bool:
     """
     versions = [importlib.metadata.version(name) for name in ("simplejpeg", "tensorflow")]
     digest = hashlib.sha256(f"{_CHECK} {versions} {processor()}".encode()).hexdigest()[:32]
-    cache = os.path.expanduser(builtin.default_cache_dir())
-    path = os.path.join(cache, "jpeg", f"{digest}.json")
+    path = cache_path("jpeg", f"{digest}.json")
     with contextlib.suppress(OSError, ValueError), open(path, encoding="ascii") as file:
         return json.load(file) is True
     equal = _compare_with_tensorflow()

@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterable
 
 from transforms import storage
-from transforms.inputs.tfrecords import read_records
+from transforms.inputs.tfrecord_file import read_records
 from transforms.refs import ImageRef, content_version
 
 _READ_THREADS = max(4, os.cpu_count() or 1)

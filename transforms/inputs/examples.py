@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from transforms.errors import RecordError, UserError, one_line
-from transforms.inputs.tfrecords import read_records, scan
+from transforms.inputs.tfrecord_file import read_records, scan
 from transforms.machine.tensorflow_import import import_tensorflow
 from transforms.refs import ImageRef
 from transforms.storage.retries import is_transient

@@ -17,11 +17,9 @@ from typing import Literal
 
 from transforms import storage
 from transforms.errors import UserError
-from transforms.inputs.examples import example_ids
+from transforms.inputs import files, tfrecord
 from transforms.inputs.patterns import UNLISTED, FoundFile, expand
-from transforms.inputs.tfrecords import scan
 from transforms.refs import ImageRef
-from transforms.storage.retries import retrying
 
 InputFormat = Literal["auto", "files", "tfrecord"]
 
@@ -67,19 +65,21 @@ def list_images(
     Raises:
       UserError: an input matches nothing or nothing but empty TFRecord files; the message names it.
     """
-    files, passed_over = _find(inputs, input_format)
+    found, passed_over = _find(inputs, input_format)
     containers: list[FoundFile] = []
     refs: list[ImageRef] = []
-    while files:  # there may be millions: none is kept once it is a ref
-        file = files.popleft()
+    while found:  # there may be millions: none is kept once it is a ref
+        file = found.popleft()
         if _is_container(file, input_format):
             containers.append(file)
         else:
-            refs.append(_file_ref(file, label_from_parent))
+            refs += files.list_refs(file, _label(file.uri, label_from_parent))
     with concurrent.futures.ThreadPoolExecutor(_SCAN_THREADS) as pool:
-        scans = pool.map(lambda file: _record_refs(file, id_key, label_from_parent), containers)
-        for container_refs in scans:
-            refs.extend(container_refs)
+        for records in pool.map(
+            lambda file: tfrecord.list_refs(file, _label(file.uri, label_from_parent), id_key),
+            containers,
+        ):
+            refs += records
     if not refs:
         raise UserError(f"--input {' '.join(inputs)}: the TFRecord files hold no records")
     refs.sort(key=_by_place)
@@ -146,40 +146,6 @@ def _is_container(file: FoundFile, input_format: InputFormat) -> bool:
 
 def _label(uri: str, label_from_parent: bool) -> str | None:
     return posixpath.basename(posixpath.dirname(uri)) if label_from_parent else None
-
-
-def _file_ref(file: FoundFile, label_from_parent: bool) -> ImageRef:
-    return ImageRef(
-        id=file.uri,
-        uri=file.uri,
-        version=file.version,
-        size=file.size,
-        label=_label(file.uri, label_from_parent),
-        problem=file.problem,
-    )
-
-
-def _record_refs(file: FoundFile, id_key: str | None, label_from_parent: bool) -> list[ImageRef]:
-    label = _label(file.uri, label_from_parent)
-    refs: list[ImageRef] = []
-
-    def records() -> list[tuple[int, int | None, str | None]]:
-        if id_key:
-            return list(example_ids(file.uri, id_key))
-        return [(offset, length, "") for offset, length in scan(file.uri)]
-
-    try:
-        for index, (offset, length, value) in enumerate(retrying(records)):
-            problem = None
-            if value is None:
-                problem = f"record {index} has no single UTF-8 or int64 id in feature {id_key!r}"
-            image_id = value or f"{file.uri}#{index}"
-            refs.append(
-                ImageRef(image_id, file.uri, file.version, length, index, offset, label, problem)
-            )
-    except OSError:
-        refs.append(_file_ref(file, label_from_parent))  # reading it says what is wrong
-    return refs
 
 
 def _by_place(ref: ImageRef) -> tuple[str, int]:

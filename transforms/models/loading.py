@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from transforms.errors import UserError, one_line
-from transforms.images.decode import InputKind
+from transforms.images.spec import InputKind
 from transforms.models import trust, vectors
 from transforms.models.source import ModelSource, check_exists
 
@@ -50,7 +50,7 @@ class LoadedModel:
     owner: Any
 
 
-def load(source: ModelSource) -> LoadedModel:
+def load_model(source: ModelSource) -> LoadedModel:
     """Loads a model and finds the function that takes images.
 
     Raises:
@@ -60,7 +60,7 @@ def load(source: ModelSource) -> LoadedModel:
     check_exists(source)
     if source.is_keras_file:
         if not source.trusted:
-            trust.refuse_if_untrusted(source.name, trust.scan_keras(source.local_path()))
+            trust.refuse_if_untrusted(source.name, trust.check_keras_file(source.local_path()))
         return _load_keras(source)
     path = source.local_path()
     import tensorflow as tf
@@ -71,7 +71,7 @@ def load(source: ModelSource) -> LoadedModel:
         raise _damaged(source, error) from error
     tags = _tags(source, graphs)
     if not (source.trusted or source.is_builtin):
-        trust.refuse_if_untrusted(source.name, trust.check(path, source.signature, tags))
+        trust.refuse_if_untrusted(source.name, trust.check_program(path, source.signature, tags))
     try:
         model = tf.saved_model.load(path, tags=tags)
     except Exception as error:  # a damaged model raises anything, even IndexError

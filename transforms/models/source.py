@@ -88,7 +88,7 @@ def check_exists(source: ModelSource) -> None:
         raise UserError(f"--model {source.name}: no saved_model.pb in it; it holds {there}")
 
 
-def fingerprint(source: ModelSource) -> str:
+def files_sha256(source: ModelSource) -> str:
     """SHA-256 of a model's files: what decides its numbers."""
     if source.is_builtin:
         return builtin.fingerprint(source.task)

@@ -30,7 +30,8 @@ from collections.abc import Callable, Iterator
 
 from transforms import storage
 from transforms.errors import UserError
-from transforms.models import archives, builtin, downloads
+from transforms.machine.cache import cache_path
+from transforms.models import archives, downloads
 
 ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar")
 
@@ -57,7 +58,7 @@ def stage(handle: str, sha256: str | None = None, cache_dir: str | None = None) 
     Args:
       handle: see the module's docstring.
       sha256: the only digest that is accepted: of an archive, its bytes'; of a directory or a
-        `.keras` file, `models.fingerprint`. A pinned archive that is in the cache is used without
+        `.keras` file, `files_sha256`. A pinned archive that is in the cache is used without
         asking where it came from.
       cache_dir: by default the one of `builtin.exported`.
 
@@ -67,8 +68,7 @@ def stage(handle: str, sha256: str | None = None, cache_dir: str | None = None) 
     Raises:
       UserError: `--model <handle>: …`; nothing has been staged.
     """
-    cache = os.path.abspath(os.path.expanduser(cache_dir or builtin.default_cache_dir()))
-    models = os.path.join(cache, "models")
+    models = cache_path("models", root=cache_dir)
     try:
         return _stage(handle, _checked_pin(sha256), models)
     except (_StagingError, archives.ArchiveError, downloads.DownloadError) as error:
@@ -155,17 +155,14 @@ def _check_digest(digest: str, pin: str | None) -> None:
 def _pinned_in_place(path: str, pin: str | None) -> str:
     """A model that is used where it is."""
     if pin is not None:
-        _check_digest(_fingerprint(path), pin)
+        _check_digest(_tree_sha256(path), pin)
     return path
 
 
-def _fingerprint(path: str) -> str:
-    from transforms.models.source import (  # which may come to import this module
-        ModelSource,
-        fingerprint,
-    )
+def _tree_sha256(path: str) -> str:
+    from transforms.models.source import ModelSource, files_sha256
 
-    return fingerprint(ModelSource(name=path))
+    return files_sha256(ModelSource(name=path))
 
 
 def _kaggle_download(handle: str) -> str:
@@ -231,7 +228,7 @@ def _fetch_file(uri: str, work: str, validators: dict[str, str]) -> downloads.Do
 def _fetch_directory(uri: str, work: str, validators: dict[str, str]) -> downloads.Download | None:
     tree = os.path.join(work, "tree")
     found = downloads.download_directory(uri, tree, validators)
-    return None if found is None else downloads.Download(_fingerprint(tree), found)
+    return None if found is None else downloads.Download(_tree_sha256(tree), found)
 
 
 def _keep(archive: str, work: str, models: str, sha256: str) -> str:

@@ -115,7 +115,7 @@ class TrustReport:
     ops: Mapping[str, int]
 
 
-def check(
+def check_program(
     directory: str, signature: str | None = None, tags: Collection[str] | None = None
 ) -> TrustReport:
     """Finds the ops of a SavedModel that reach outside it; nothing of it is loaded or run.
@@ -166,7 +166,7 @@ def check(
     return TrustReport(tuple(sorted(forbidden)), dict(counts.most_common()))
 
 
-def scan_keras(path: str) -> TrustReport:
+def check_keras_file(path: str) -> TrustReport:
     """Finds the Python code that a `.keras` file carries or asks for, from its config.json alone.
 
     That is Lambda layers and others that carry code, which Keras too refuses in its safe mode, and

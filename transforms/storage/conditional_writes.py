@@ -26,7 +26,7 @@ _S3_REFUSALS = frozenset({"PreconditionFailed", "ConditionalRequestConflict", "N
 
 
 @dataclasses.dataclass(frozen=True)
-class Stored:
+class StoredText:
     """What a file held when it was read or written.
 
     Attributes:
@@ -38,7 +38,7 @@ class Stored:
     token: int | str | None = None
 
 
-def read(path: str) -> Stored | None:
+def read(path: str) -> StoredText | None:
     """The file; None if there is none.
 
     Raises:
@@ -52,7 +52,7 @@ def read(path: str) -> Stored | None:
         return _read_file(path)
 
 
-def write_if_unchanged(path: str, text: str, seen: Stored | None) -> Stored | None:
+def write_if_unchanged(path: str, text: str, seen: StoredText | None) -> StoredText | None:
     """Writes the file if it still is what was seen.
 
     Args:
@@ -82,7 +82,7 @@ def write_if_unchanged(path: str, text: str, seen: Stored | None) -> Stored | No
     return written
 
 
-def delete_if_unchanged(path: str, seen: Stored) -> None:
+def delete_if_unchanged(path: str, seen: StoredText) -> None:
     """Deletes the file if it still is what was seen; on S3 and elsewhere it looks just before.
 
     Raises:
@@ -101,34 +101,34 @@ def delete_if_unchanged(path: str, seen: Stored) -> None:
                     storage.delete([path])
 
 
-def _read_gcs(path: str) -> Stored | None:
+def _read_gcs(path: str) -> StoredText | None:
     where = gcs_blob(path)
     while (blob := where.bucket.get_blob(where.name)) is not None:
         with contextlib.suppress(NotFound):  # replaced meanwhile: a download names its generation
-            return Stored(_decoded(blob.download_as_bytes()), blob.generation)
+            return StoredText(_decoded(blob.download_as_bytes()), blob.generation)
     return None
 
 
-def _write_gcs(path: str, text: str, seen: Stored | None) -> Stored | None:
+def _write_gcs(path: str, text: str, seen: StoredText | None) -> StoredText | None:
     blob = gcs_blob(path)
     try:
         blob.upload_from_string(text, if_generation_match=0 if seen is None else seen.token)
     except PreconditionFailed:
         return None
-    return Stored(text, blob.generation)
+    return StoredText(text, blob.generation)
 
 
-def _read_s3(path: str) -> Stored | None:
+def _read_s3(path: str) -> StoredText | None:
     client, where = s3_object(path)
     try:
         answer = client.get_object(**where)
     except client.exceptions.NoSuchKey:
         return None
     with contextlib.closing(answer["Body"]) as body:
-        return Stored(_decoded(body.read()), answer["ETag"])
+        return StoredText(_decoded(body.read()), answer["ETag"])
 
 
-def _write_s3(path: str, text: str, seen: Stored | None) -> Stored | None:
+def _write_s3(path: str, text: str, seen: StoredText | None) -> StoredText | None:
     client, where = s3_object(path)
     condition = {"IfNoneMatch": "*"} if seen is None else {"IfMatch": seen.token}
     try:
@@ -137,33 +137,33 @@ def _write_s3(path: str, text: str, seen: Stored | None) -> Stored | None:
         if error.response["Error"]["Code"] in _S3_REFUSALS:
             return None
         raise
-    return Stored(text, answer["ETag"])
+    return StoredText(text, answer["ETag"])
 
 
-def _read_file(path: str) -> Stored | None:
+def _read_file(path: str) -> StoredText | None:
     try:
         with storage.open_input(path) as file:
-            return Stored(_decoded(file.read()))
+            return StoredText(_decoded(file.read()))
     except OSError:
         if storage.exists(path):
             raise
         return None
 
 
-def _write_local(path: str, text: str, seen: Stored | None) -> Stored | None:
+def _write_local(path: str, text: str, seen: StoredText | None) -> StoredText | None:
     with _locked(os.path.dirname(path)):
         if _read_file(path) != seen:
             return None
         storage.write_text(path, text)
-        return Stored(text)
+        return StoredText(text)
 
 
-def _write_and_settle(path: str, text: str, seen: Stored | None) -> Stored | None:
+def _write_and_settle(path: str, text: str, seen: StoredText | None) -> StoredText | None:
     if _read_file(path) != seen:
         return None
     storage.write_text(path, text)
     time.sleep(SETTLE_SECONDS)
-    return Stored(text) if _read_file(path) == Stored(text) else None
+    return StoredText(text) if _read_file(path) == StoredText(text) else None
 
 
 @contextlib.contextmanager

@@ -11,10 +11,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.output.directory import Output, is_ours, open_finished, open_output
+from pipeline.output.directory import Output, open_finished, open_output
 from transforms.batches import BatchPlace, FeatureBatch, ImageRow, StageSeconds
 from transforms.dataset.columns import PartFormat
-from transforms.dataset.part import Part, PartWriter
+from transforms.dataset.layout import is_ours
+from transforms.dataset.part import Part
+from transforms.dataset.writer import PartWriter
 from transforms.errors import CorruptImageError, EmptyImageError, UserError, error_row
 from transforms.refs import ImageRef
 

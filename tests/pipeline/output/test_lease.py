@@ -80,10 +80,10 @@ def holding(directory: pathlib.Path, run_id: str) -> Iterator[subprocess.Popen[s
 
 def test_a_lease_is_there_while_it_is_held_and_gone_afterwards(tmp_path: pathlib.Path) -> None:
     output = Output(str(tmp_path / "new" / "out"))
-    assert lease.read(output) is None
+    assert lease.read_lease(output) is None
     with lease.held(output, "first") as dead:
         assert dead is None
-        mine = lease.read(output)
+        mine = lease.read_lease(output)
         assert (mine.run_id, mine.pid) == ("first", os.getpid())
         assert mine.is_live()
     assert os.listdir(output.directory) == []
@@ -164,14 +164,14 @@ def test_a_killed_run_is_taken_over_at_once(tmp_path: pathlib.Path, reaped: bool
         lease.refuse_if_held(Output(str(tmp_path)))
         with lease.held(Output(str(tmp_path)), "second") as dead:
             assert (dead.run_id, dead.pid) == ("first", process.pid)
-            assert lease.read(Output(str(tmp_path))).run_id == "second"
+            assert lease.read_lease(Output(str(tmp_path))).run_id == "second"
     assert os.listdir(tmp_path) == []
 
 
 def test_a_later_process_of_the_same_number_is_not_the_run(tmp_path: pathlib.Path) -> None:
     """As after a restart in a container, where each first process has the number 1."""
     with lease.held(Output(str(tmp_path)), "first"):
-        mine = lease.read(Output(str(tmp_path)))
+        mine = lease.read_lease(Output(str(tmp_path)))
     write(tmp_path, dataclasses.replace(mine, process_started=mine.process_started - 1))
     with lease.held(Output(str(tmp_path)), "second") as dead:
         assert dead.run_id == "first"
@@ -192,10 +192,10 @@ def test_a_lease_that_is_held_is_renewed(
     monkeypatch.setattr(lease, "RENEW_SECONDS", 0.001)
     output = Output(str(tmp_path))
     with lease.held(output, "first"):
-        first = lease.read(output)
-        while lease.read(output).renewed == first.renewed:
+        first = lease.read_lease(output)
+        while lease.read_lease(output).renewed == first.renewed:
             assert time.time() < first.renewed + 60
-        assert lease.read(output).since == first.since
+        assert lease.read_lease(output).since == first.since
 
 
 # Lost leases

@@ -37,7 +37,7 @@ def test_of_runs_that_start_at_once_exactly_one_gets_the_lease(store: Store) -> 
     )
     rounds = [sorted(line.split()) for line in done.stdout.splitlines()]
     assert rounds == [["held", "refused", "refused", "refused"]] * 2
-    assert lease.read(Output(f"{store.uri}/raced")) is None
+    assert lease.read_lease(Output(f"{store.uri}/raced")) is None
 
 
 def race_on(store: Store) -> None:
@@ -54,13 +54,13 @@ def test_a_lease_is_renewed_while_it_is_held_and_gone_afterwards(
     monkeypatch.setattr(lease, "RENEW_SECONDS", 0.001)
     output = Output(f"{store.uri}/renewed")
     with lease.held(output, "first"):
-        first = lease.read(output)
-        while lease.read(output).renewed == first.renewed:
+        first = lease.read_lease(output)
+        while lease.read_lease(output).renewed == first.renewed:
             assert time.time() < first.renewed + 60
         lease.check_held(output.path("_lease.json"), "first")
         with pytest.raises(UserError, match=r"run first on .* is at work there"):
             lease.refuse_if_held(output)
-    assert lease.read(output) is None
+    assert lease.read_lease(output) is None
 
 
 def test_a_dead_run_is_taken_over(store: Store) -> None:
@@ -69,7 +69,7 @@ def test_a_dead_run_is_taken_over(store: Store) -> None:
     write_if_unchanged(output.path("_lease.json"), json.dumps(dataclasses.asdict(dead)), None)
     with lease.held(output, "second") as before:
         assert before == dead
-        assert lease.read(output).run_id == "second"
+        assert lease.read_lease(output).run_id == "second"
         with pytest.raises(lease.LeaseLostError, match="run far lost the output to run second"):
             lease.check_held(output.path("_lease.json"), "far")
 

@@ -33,7 +33,7 @@ from transforms.errors import CorruptImageError, UserError
 def mistake(directory: pathlib.Path, fingerprint: dict[str, str] = SETTINGS) -> str:
     """What is told of a directory that cannot be continued with these settings: one line."""
     with pytest.raises(UserError) as info:
-        run_record.check_parts(open_output(str(directory)), fingerprint)
+        run_record.refuse_other_settings(open_output(str(directory)), fingerprint)
     message = str(info.value)
     assert message.startswith(f"--output {directory}")
     assert len(message.splitlines()) == 1
@@ -46,7 +46,7 @@ def mistake(directory: pathlib.Path, fingerprint: dict[str, str] = SETTINGS) -> 
 def test_the_same_settings_continue(tmp_path: pathlib.Path) -> None:
     commit(tmp_path, A, 3)
     output = open_output(str(tmp_path))
-    run_record.check_parts(output, SETTINGS)
+    run_record.refuse_other_settings(output, SETTINGS)
     assert output.rows == 3
 
 
@@ -219,7 +219,7 @@ def test_overwriting_deletes_the_earlier_output(tmp_path: pathlib.Path) -> None:
     (tmp_path / "_tmp-0123-part-1.parquet").write_bytes(b"PAR1")
     output = open_output(str(tmp_path))
     run_record.overwrite(output)
-    run_record.check_parts(output, SETTINGS)
+    run_record.refuse_other_settings(output, SETTINGS)
     assert (names_in(tmp_path), output.parts) == ([], {})
 
 
@@ -262,7 +262,7 @@ def test_an_overwriting_that_was_interrupted_leaves_a_directory_that_can_be_cont
             run_record.overwrite(opened(tmp_path))
 
     output = open_output(str(tmp_path))
-    run_record.check_parts(output, SETTINGS)
+    run_record.refuse_other_settings(output, SETTINGS)
     assert len(committed_ids(output)) == output.rows + output.errors
     assert deletions == 0 or not (tmp_path / "_SUCCESS").exists()
 

@@ -23,7 +23,8 @@ from pipeline.terminal import progress
 from pipeline.terminal.progress import Progress
 from transforms.batches import BatchPlace, FeatureBatch, ImageRow
 from transforms.dataset.columns import PartFormat
-from transforms.dataset.part import PartWriter, part_name
+from transforms.dataset.layout import part_name
+from transforms.dataset.writer import PartWriter
 from transforms.errors import CorruptImageError, error_row
 from transforms.refs import ImageRef
 

@@ -20,14 +20,9 @@ import scipy.special
 from transforms.batches import BatchPlace, FeatureBatch, ImageRow, StageSeconds
 from transforms.dataset import scores
 from transforms.dataset.columns import PartFormat
-from transforms.dataset.part import (
-    IncompleteShardError,
-    Part,
-    PartWriter,
-    is_part_name,
-    part_path,
-    read_part,
-)
+from transforms.dataset.layout import is_part_name, part_path
+from transforms.dataset.part import Part, read_part
+from transforms.dataset.writer import IncompleteShardError, PartWriter
 from transforms.errors import CorruptImageError, ErrorRow, UserError, error_row
 from transforms.inputs.examples import KeptColumn
 from transforms.refs import ImageRef

@@ -16,7 +16,7 @@ from tests.helpers.images import write_random_images
 from tests.helpers.tiny_model import TINY_SIZE
 from transforms import engines
 from transforms.engines.batch_size import SIZES, measure_batch_size
-from transforms.images.decode import ImageSpec
+from transforms.images.spec import ImageSpec
 from transforms.models.source import ModelSource
 
 SPEC = ImageSpec(TINY_SIZE, TINY_SIZE)

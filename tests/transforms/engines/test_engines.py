@@ -16,7 +16,9 @@ from transforms import engines
 from transforms.engines import parity
 from transforms.engines.slices import in_slices
 from transforms.errors import UserError
-from transforms.images.decode import ImageSpec, decode_image, to_float
+from transforms.images.decode import decode_image
+from transforms.images.resize import to_float
+from transforms.images.spec import ImageSpec
 from transforms.models import builtin
 from transforms.models.source import ModelSource
 
@@ -111,7 +113,7 @@ def test_the_first_answers_of_new_processes_come(tiny_model: pathlib.Path) -> No
 
 
 def test_the_probe_accepts_openvino_and_tells_its_figures(tiny_model: pathlib.Path) -> None:
-    found = parity.check(tiny(tiny_model), "openvino", "float32", TINY_SIZE, TINY_SIZE)
+    found = parity.check_parity(tiny(tiny_model), "openvino", "float32", TINY_SIZE, TINY_SIZE)
     assert found is not None
     assert found.relative_difference < 1e-5
     assert "smallest cosine 1.000000" in str(found)
@@ -120,7 +122,7 @@ def test_the_probe_accepts_openvino_and_tells_its_figures(tiny_model: pathlib.Pa
 
 def test_the_probe_sees_another_answer(tiny_model: pathlib.Path) -> None:
     engine = engines.load(tiny(tiny_model))
-    images = parity.probe_images(TINY_SIZE, TINY_SIZE)
+    images = parity.photo_like_images(TINY_SIZE, TINY_SIZE)
     found = parity.compare(engine(images * 0.999), engine(images))
     assert not found.is_within("float32")
     assert found.is_within("bfloat16")

@@ -26,7 +26,9 @@ from transforms.errors import (
     NotAnImageError,
     UnsupportedImageError,
 )
-from transforms.images.decode import ImageSpec, decode_image, read_header, resize, to_float
+from transforms.images.decode import decode_image, read_header, resize
+from transforms.images.resize import to_float
+from transforms.images.spec import ImageSpec
 
 ROOT = pathlib.Path(__file__).parents[3]
 

@@ -23,7 +23,9 @@ from tests.transforms.images.test_decode import (
 )
 from transforms.errors import CorruptImageError, ImageError
 from transforms.images import jpeg
-from transforms.images.decode import ImageSpec, decode_image, read_header, to_float
+from transforms.images.decode import decode_image, read_header
+from transforms.images.resize import to_float
+from transforms.images.spec import ImageSpec
 from transforms.models import builtin
 
 ENCODINGS: dict[str, dict[str, object]] = {

@@ -30,9 +30,10 @@ from transforms.batches import (
     ImageRow,
     StageSeconds,
 )
-from transforms.dataset import part as parts
-from transforms.decode import DecodeShards, decode_shard
-from transforms.images.decode import ImageSpec
+from transforms.dataset.layout import part_name, part_path
+from transforms.decode import DecodeShards
+from transforms.images.read_ahead import decode_shard
+from transforms.images.spec import ImageSpec
 from transforms.infer import InferFeatures
 from transforms.inputs import examples as tf_examples
 from transforms.inputs.listing import list_images
@@ -386,14 +387,14 @@ def test_a_committed_shard_is_passed_over(tmp_path: pathlib.Path) -> None:
     pointers = shards.write_plan(planned, str(tmp_path / "plan"), "p")
     out = tmp_path / "out"
     out.mkdir()
-    (out / parts.part_name(pointers[1].name)).touch()
+    (out / part_name(pointers[1].name)).touch()
 
     pipeline = new_pipeline()
-    part_path = functools.partial(parts.part_path, str(out))
+    committed_path = functools.partial(part_path, str(out))
     batches = (
         pipeline
         | beam.Create(pointers)
-        | DecodeShards(SPEC, 2, part_path=part_path)
+        | DecodeShards(SPEC, 2, part_path=committed_path)
         | beam.Map(lambda batch: (batch.place.shard, batch.place.start, len(batch)))
     )
     expected = [

@@ -11,7 +11,7 @@ import pytest
 
 from tests.transforms.storage.test_files import ObjectStore
 from transforms.errors import UserError
-from transforms.inputs import tfrecords
+from transforms.inputs import tfrecord_file
 from transforms.inputs.listing import Listing, is_tfrecord_name, list_images
 from transforms.refs import ImageRef
 
@@ -129,7 +129,7 @@ def test_tfrecord_files_of_a_directory_are_opened(tmp_path: pathlib.Path):
     records = listing.refs[1:4]
     assert [ref.id for ref in records] == [f"{record}#{n}" for n in range(3)]
     places = [(ref.offset, ref.size) for ref in records]
-    assert places == list(tfrecords.scan(record))
+    assert places == list(tfrecord_file.scan(record))
     assert {ref.version for ref in records} != {""}
 
 
@@ -368,7 +368,7 @@ def test_a_file_that_is_named_like_a_record_stays_unique(tmp_path: pathlib.Path)
 
 def test_a_damaged_record_is_not_said_to_lack_its_id(tmp_path: pathlib.Path):
     path = write_examples(tmp_path / "x.tfrecord", [b"a" * 50, b"b" * 50, b"c" * 50])
-    (_, _), (offset, _), (_, _) = tfrecords.scan(path)
+    (_, _), (offset, _), (_, _) = tfrecord_file.scan(path)
     with open(path, "r+b") as file:
         file.seek(offset + 40)
         file.write(b"\xff")
@@ -382,7 +382,7 @@ def test_a_damaged_record_is_not_said_to_lack_its_id(tmp_path: pathlib.Path):
 
 def test_damaged_tfrecord_files_are_refs_up_to_the_damage(tmp_path: pathlib.Path):
     path = write_examples(tmp_path / "x.tfrecord", [b"a", b"b", b"c"])
-    last = list(tfrecords.scan(path))[-1][0]
+    last = list(tfrecord_file.scan(path))[-1][0]
     os.truncate(path, last + 5)
     for id_key in (None, "id"):
         refs = listed(path, id_key=id_key).refs

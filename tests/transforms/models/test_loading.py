@@ -13,7 +13,7 @@ import pytest
 from tests.helpers.tiny_model import TINY_SIZE, save_tiny_model
 from transforms.errors import UserError
 from transforms.models import builtin, loading
-from transforms.models.source import ModelSource, Task, fingerprint
+from transforms.models.source import ModelSource, Task, files_sha256
 
 Size = tuple[int | None, int | None]
 
@@ -77,7 +77,7 @@ def save_tf1_hub_module(directory: pathlib.Path, tag_sets: Sequence[Sequence[str
 def mistake(name: pathlib.Path | str) -> str:
     """What the user is told instead of getting the model: one line."""
     with pytest.raises(UserError) as info:
-        loading.load(ModelSource(str(name)))
+        loading.load_model(ModelSource(str(name)))
     message = str(info.value)
     assert message.startswith(f"--model {name}: ")
     assert "\n" not in message
@@ -99,7 +99,7 @@ def test_a_callable_model_is_called(tiny_model: pathlib.Path) -> None:
     import tensorflow as tf
     import tensorflow_hub as hub
 
-    model = loading.load(ModelSource(str(tiny_model)))
+    model = loading.load_model(ModelSource(str(tiny_model)))
     images = tf.constant(random_images())
     np.testing.assert_array_equal(model.call(images), hub.load(str(tiny_model))(images))
     assert (model.height, model.width) == (TINY_SIZE, TINY_SIZE)
@@ -132,7 +132,7 @@ def test_a_model_that_can_train_answers_as_in_inference(
         spec = tf.TensorSpec([None, 16, 16, 3], tf.float32)
         module.__call__.get_concrete_function(spec, training=training)
     tf.saved_model.save(module, str(tmp_path / "m"))
-    model = loading.load(ModelSource(str(tmp_path / "m")))
+    model = loading.load_model(ModelSource(str(tmp_path / "m")))
     images = random_images()
     np.testing.assert_allclose(model.call(tf.constant(images)), mean_colours(images), rtol=1e-5)
     assert (model.height, model.width) == (16, 16)
@@ -153,7 +153,7 @@ def test_a_model_that_is_not_callable_answers_by_its_signature(
 ) -> None:
     import tensorflow as tf
 
-    model = loading.load(ModelSource(save_signatures(tmp_path / "m", **signatures)))
+    model = loading.load_model(ModelSource(save_signatures(tmp_path / "m", **signatures)))
     images = random_images()
     answer = model.call(tf.constant(images))
     np.testing.assert_allclose(answer, scale * mean_colours(images), rtol=1e-5)
@@ -179,7 +179,7 @@ def test_a_signature_with_two_outputs_names_them(tmp_path: pathlib.Path) -> None
         return {"boxes": images, "scores": tf.reduce_mean(images, [1, 2])}
 
     tf.saved_model.save(tf.Module(), str(tmp_path / "m"), {"serving_default": answer})
-    model = loading.load(ModelSource(str(tmp_path / "m")))
+    model = loading.load_model(ModelSource(str(tmp_path / "m")))
     with pytest.raises(UserError, match=r"--output_key: boxes \[B, 16, 16, 3\], scores \[B, 3\]"):
         model.call(tf.zeros([2, 16, 16, 3]))
 
@@ -205,7 +205,7 @@ def test_a_tf1_hub_module_is_used_through_its_default_signature(
     """Published modules have a graph without tags and often one for training as well."""
     import tensorflow as tf
 
-    model = loading.load(ModelSource(save_tf1_hub_module(tmp_path / "m", tag_sets)))
+    model = loading.load_model(ModelSource(save_tf1_hub_module(tmp_path / "m", tag_sets)))
     images = random_images()
     answer = model.call(tf.constant(images))
     np.testing.assert_allclose(answer, 2 * mean_colours(images), rtol=1e-5)
@@ -226,14 +226,14 @@ def test_a_tf1_hub_module_is_used_through_its_default_signature(
 def test_a_callable_models_traces_tell_its_size(
     tmp_path: pathlib.Path, sizes: list[Size], expected: Size
 ) -> None:
-    model = loading.load(ModelSource(save_callable(tmp_path / "m", sizes)))
+    model = loading.load_model(ModelSource(save_callable(tmp_path / "m", sizes)))
     assert (model.height, model.width) == expected
 
 
 @pytest.mark.parametrize("size", [(16, 24), (None, None), (16, None)])
 def test_a_signature_tells_its_size(tmp_path: pathlib.Path, size: Size) -> None:
     source = ModelSource(save_signatures(tmp_path / "m", size, serving_default=1.0))
-    model = loading.load(source)
+    model = loading.load_model(source)
     assert (model.height, model.width) == size
 
 
@@ -243,7 +243,7 @@ def test_the_builtin_model_takes_any_size(task: Task, width: int) -> None:
 
     source = ModelSource(task=task)
     assert source.is_builtin
-    model = loading.load(source)
+    model = loading.load_model(source)
     assert (model.height, model.width) == (None, None)
     assert model.call(tf.zeros([2, 64, 48, 3])).shape == (2, width)
 
@@ -307,27 +307,27 @@ def test_a_damaged_model_cannot_be_loaded_and_is_named(
 def test_a_fingerprint_follows_the_weights_and_not_the_place(
     tmp_path: pathlib.Path, tiny_model: pathlib.Path
 ) -> None:
-    original = fingerprint(ModelSource(str(tiny_model)))
+    original = files_sha256(ModelSource(str(tiny_model)))
     copy = shutil.copytree(tiny_model, tmp_path / "somewhere" / "else")
     for path in copy.rglob("*"):
         os.utime(path, (1, 1))
-    assert fingerprint(ModelSource(str(copy))) == original
-    assert fingerprint(ModelSource(f"{copy}/")) == original
+    assert files_sha256(ModelSource(str(copy))) == original
+    assert files_sha256(ModelSource(f"{copy}/")) == original
     assert len(original) == 64
 
     other = save_tiny_model(tmp_path / "other", seed=1)
-    assert fingerprint(ModelSource(str(other))) != original
+    assert files_sha256(ModelSource(str(other))) != original
 
 
 def test_one_changed_weight_changes_the_fingerprint(
     tmp_path: pathlib.Path, tiny_model: pathlib.Path
 ) -> None:
     copy = shutil.copytree(tiny_model, tmp_path / "m")
-    before = fingerprint(ModelSource(str(copy)))
+    before = files_sha256(ModelSource(str(copy)))
     data = bytearray(data_file(copy).read_bytes())
     data[-1] ^= 1
     data_file(copy).write_bytes(data)
-    assert fingerprint(ModelSource(str(copy))) != before
+    assert files_sha256(ModelSource(str(copy))) != before
 
 
 def test_weights_behind_a_link_count(tmp_path: pathlib.Path, tiny_model: pathlib.Path) -> None:
@@ -338,16 +338,16 @@ def test_weights_behind_a_link_count(tmp_path: pathlib.Path, tiny_model: pathlib
         (model / "fingerprint.pb").unlink()
         (model / "variables").rename(tmp_path / f"weights-{seed}")
         (model / "variables").symlink_to(tmp_path / f"weights-{seed}")
-        assert loading.load(ModelSource(str(model))).call is not None
-        fingerprints.append(fingerprint(ModelSource(str(model))))
+        assert loading.load_model(ModelSource(str(model))).call is not None
+        fingerprints.append(files_sha256(ModelSource(str(model))))
     assert fingerprints[0] != fingerprints[1]
 
 
 def test_the_builtin_models_fingerprint_is_its_own() -> None:
     for task in builtin.HEADS:
-        assert fingerprint(ModelSource(task=task)) == builtin.fingerprint(task)
+        assert files_sha256(ModelSource(task=task)) == builtin.fingerprint(task)
 
 
 def test_a_fingerprint_of_no_model_says_so(tmp_path: pathlib.Path) -> None:
     with pytest.raises(UserError, match="no such directory"):
-        fingerprint(ModelSource(str(tmp_path / "gone")))
+        files_sha256(ModelSource(str(tmp_path / "gone")))

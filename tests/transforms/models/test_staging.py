@@ -197,8 +197,8 @@ def test_a_staged_model_is_the_model(
     """A real SavedModel: what is staged is what was published, and loads."""
     handle = server.serves("/tiny.tgz", sends(archive_of(files(tiny_model))))
     source = models.ModelSource(name=staging.stage(handle, cache_dir=str(cache)))
-    assert models.fingerprint(source) == models.fingerprint(models.ModelSource(str(tiny_model)))
-    assert (loading.load(source).height, loading.load(source).width) == (16, 16)
+    assert models.files_sha256(source) == models.files_sha256(models.ModelSource(str(tiny_model)))
+    assert (loading.load_model(source).height, loading.load_model(source).width) == (16, 16)
 
 
 def test_a_url_with_a_token_is_an_archive_still(server: Loopback, cache: pathlib.Path):
@@ -603,7 +603,7 @@ def test_a_directory_is_pinned_by_its_fingerprint(
     tmp_path: pathlib.Path, cache: pathlib.Path, refusal: Callable[..., str]
 ):
     directory = str(write_model(tmp_path / "model"))
-    digest = models.fingerprint(models.ModelSource(name=directory))
+    digest = models.files_sha256(models.ModelSource(name=directory))
     assert staging.stage(directory, digest, str(cache)) == directory
     assert f"its SHA-256 is {digest}, but" in refusal(directory, "a" * 64)
 
@@ -613,7 +613,7 @@ def test_a_keras_file_is_pinned_by_its_fingerprint(
 ):
     path = tmp_path / "model.keras"
     path.write_bytes(b"zip")
-    monkeypatch.setattr(models, "fingerprint", lambda source: f"that of {source.name}")
+    monkeypatch.setattr(models, "files_sha256", lambda source: f"that of {source.name}")
     assert f"its SHA-256 is that of {path}, but" in refusal(str(path), "a" * 64)
 
 
@@ -831,7 +831,7 @@ def published(request: pytest.FixtureRequest, objects: dict[str, tuple[bytes, fl
 
 def test_a_directory_is_copied(published: str, cache: pathlib.Path, tmp_path: pathlib.Path):
     directory = staging.stage(published + "/", cache_dir=str(cache))
-    digest = models.fingerprint(models.ModelSource(str(write_model(tmp_path / "local"))))
+    digest = models.files_sha256(models.ModelSource(str(write_model(tmp_path / "local"))))
     assert directory == str(cache / "models" / f"sha256-{digest}")
     assert files(directory) == MODEL
     assert staged(cache) == [f"sha256-{digest}"]
@@ -874,7 +874,7 @@ def test_a_store_that_tells_no_times_is_read_again(
 def test_a_directory_is_pinned_by_the_fingerprint_of_its_copy(
     published: str, cache: pathlib.Path, tmp_path: pathlib.Path, refusal: Callable[..., str]
 ):
-    digest = models.fingerprint(models.ModelSource(str(write_model(tmp_path / "local"))))
+    digest = models.files_sha256(models.ModelSource(str(write_model(tmp_path / "local"))))
     assert f"its SHA-256 is {digest}, but" in refusal(published, "a" * 64)
     assert files(staging.stage(published, digest, str(cache))) == MODEL
 

@@ -126,7 +126,7 @@ def saved(directory: pathlib.Path, call: Callable) -> str:
 
 def forbidden(directory: str, **how: Any) -> list[tuple[str, str]]:
     """The forbidden ops of a SavedModel and what each does."""
-    return [(op.op, op.reason) for op in trust.check(directory, **how).forbidden]
+    return [(op.op, op.reason) for op in trust.check_program(directory, **how).forbidden]
 
 
 def edit(directory: str, change: Callable) -> str:
@@ -171,7 +171,7 @@ def test_an_op_that_reaches_outside_is_named(
 def test_the_refusal_names_each_op_its_function_and_what_it_does(tmp_path: pathlib.Path) -> None:
     model = saved(tmp_path / "model", lambda x: in_a_called_function(x) + writes(x))
     with pytest.raises(UserError) as info:
-        trust.refuse_if_untrusted("hub/model", trust.check(model))
+        trust.refuse_if_untrusted("hub/model", trust.check_program(model))
     assert str(info.value) == (
         "--model hub/model: contains ops that reach outside the model: ReadFile (in function "
         "inner: reads files), WriteFile (in function __call__: writes files); if you trust its "
@@ -181,7 +181,7 @@ def test_the_refusal_names_each_op_its_function_and_what_it_does(tmp_path: pathl
 
 @pytest.mark.parametrize("call", [mean_colour, prints])
 def test_a_harmless_model_is_not_refused(tmp_path: pathlib.Path, call: Callable) -> None:
-    report = trust.check(saved(tmp_path / "model", call))
+    report = trust.check_program(saved(tmp_path / "model", call))
     trust.refuse_if_untrusted("model", report)
     assert report.ops["Mean"] == 1
     assert list(report.ops.values()) == sorted(report.ops.values(), reverse=True)
@@ -286,7 +286,7 @@ def test_a_table_that_reads_an_asset_is_harmless(tmp_path: pathlib.Path) -> None
     model = save_with_table(tmp_path / "model")
     assert forbidden(model) == []
     assert forbidden(model, signature="serving_default") == []
-    assert trust.check(model).ops["InitializeTableFromTextFileV2"] == 1
+    assert trust.check_program(model).ops["InitializeTableFromTextFileV2"] == 1
 
 
 @pytest.mark.parametrize("name", ["../../secret.txt", "/etc/passwd"])
@@ -387,7 +387,7 @@ def save_graph(
 
 def test_in_a_graph_only_what_the_signature_needs_matters(tmp_path: pathlib.Path) -> None:
     model = save_graph(tmp_path / "model", {"default": mean_colour, "other": reads})
-    report = trust.check(model, signature="other")
+    report = trust.check_program(model, signature="other")
     assert report.forbidden == (ForbiddenOp("ReadFile", "", "reads files"),)
     assert "ReadFile (reads files)" in str(report.forbidden[0])
     assert forbidden(model, signature="default") == []
@@ -444,7 +444,7 @@ def test_tags_choose_the_graph(tmp_path: pathlib.Path) -> None:
     for tags in (None, [], ["train"]):
         assert forbidden(model, tags=tags) == [("ReadFile", "reads files")]
     with pytest.raises(UserError, match=r"tags \['gpu'\]; there is \[\], \['train'\]"):
-        trust.check(model, tags=["gpu"])
+        trust.check_program(model, tags=["gpu"])
 
 
 # All ops of this TensorFlow
@@ -486,7 +486,7 @@ def test_every_op_that_takes_a_path_or_an_address_is_known_here(tmp_path: pathli
 
 
 def test_the_built_in_model_is_harmless() -> None:
-    report = trust.check(builtin.exported("feature_vector"))
+    report = trust.check_program(builtin.exported("feature_vector"))
     assert report.forbidden == ()
     assert report.ops["Conv2D"] > 30
 
@@ -542,7 +542,7 @@ def test_a_keras_file_of_keras_layers_is_harmless(tmp_path: pathlib.Path) -> Non
     model = keras_model(*layers)
     model.compile("adam", "mse")
     model.save(path)
-    report = trust.scan_keras(path)
+    report = trust.check_keras_file(path)
     trust.refuse_if_untrusted(path, report)
     assert dict(report.ops) == {"ReLU": 2, "InputLayer": 1, "Conv2D": 1}
 
@@ -566,7 +566,7 @@ def test_code_in_a_keras_file_is_named(tmp_path: pathlib.Path) -> None:
         keras.layers.Activation(softer, name="half"),
     ).save(path)
     with pytest.raises(UserError) as info:
-        trust.refuse_if_untrusted(path, trust.scan_keras(path))
+        trust.refuse_if_untrusted(path, trust.check_keras_file(path))
     for named in ("Lambda (in function shift: ", "Scale (in function twice", "softer (in function"):
         assert named in str(info.value)
 
@@ -594,7 +594,7 @@ def test_a_damaged_keras_file_is_told(tmp_path: pathlib.Path, content: bytes, me
     path = tmp_path / "model.keras"
     path.write_bytes(content)
     with pytest.raises(UserError, match=f"^--model {path}: {message}"):
-        trust.scan_keras(str(path))
+        trust.check_keras_file(str(path))
 
 
 # Damaged SavedModels
@@ -618,7 +618,7 @@ def test_a_damaged_saved_model_is_told(tmp_path: pathlib.Path, damage: str) -> N
         case "directory":
             file.mkdir()
     with pytest.raises(UserError, match=f"^--model {model}: ") as info:
-        trust.check(str(model))
+        trust.check_program(str(model))
     assert "\n" not in str(info.value)
 
 
@@ -629,4 +629,4 @@ def test_a_reference_to_what_is_not_there_is_told(tmp_path: pathlib.Path) -> Non
 
     model = edit(saved(tmp_path / "model", mean_colour), break_reference)
     with pytest.raises(UserError, match="damaged"):
-        trust.check(model)
+        trust.check_program(model)

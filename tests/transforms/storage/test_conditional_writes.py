@@ -12,7 +12,7 @@ from tests.transforms.storage.test_files import ObjectStore
 from transforms import storage
 from transforms.storage import conditional_writes
 from transforms.storage.conditional_writes import (
-    Stored,
+    StoredText,
     delete_if_unchanged,
     read,
     write_if_unchanged,
@@ -115,4 +115,4 @@ def test_what_the_store_refuses_is_an_oserror(root: str) -> None:
 
 def test_bytes_that_are_no_text_are_told_apart_from_no_file(tmp_path: pathlib.Path) -> None:
     (tmp_path / "file").write_bytes(b"\xff")
-    assert read(str(tmp_path / "file")) == Stored("\N{REPLACEMENT CHARACTER}")
+    assert read(str(tmp_path / "file")) == StoredText("\N{REPLACEMENT CHARACTER}")

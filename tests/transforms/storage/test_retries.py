@@ -20,9 +20,9 @@ from apache_beam.io.filesystem import BeamIOError, FileMetadata, FileSystem
 
 from tests.helpers.images import write_random_images
 from transforms.batches import ImageBatch
-from transforms.decode import decode_shard
 from transforms.errors import CorruptImageError, ErrorRow
-from transforms.images.decode import ImageSpec
+from transforms.images.read_ahead import decode_shard
+from transforms.images.spec import ImageSpec
 from transforms.inputs.listing import list_images
 from transforms.refs import ImageRef
 from transforms.shards import Shard

@@ -13,6 +13,7 @@ import hashlib
 import os
 import tempfile
 
+from transforms.machine.cache import cache_path
 from transforms.models.builtin import efficientnet_lite0, weights
 
 NAME = "efficientnet-lite0"
@@ -58,8 +59,7 @@ def exported(task: str, cache_dir: str | None = None) -> str:
 
     Args:
       task: one of `HEADS`.
-      cache_dir: where exports are kept. By default `$BEAM_IMAGE_FEATURES_CACHE`, else
-        `$XDG_CACHE_HOME/beam-image-features`, else `~/.cache/beam-image-features`.
+      cache_dir: where exports are kept. By default that of `cache_path`.
 
     Returns:
       An absolute path, whose last part holds the model's name, the task and the first 12 digits of
@@ -70,7 +70,7 @@ def exported(task: str, cache_dir: str | None = None) -> str:
       ModuleNotFoundError: the package with the weights is not installed.
       OSError: the cache cannot be written, or holds a damaged export under the final name.
     """
-    cache = os.path.abspath(os.path.expanduser(cache_dir or default_cache_dir()))
+    cache = cache_path(root=cache_dir)
     final = os.path.join(cache, f"{NAME}-{task}-{fingerprint(task)[:12]}")
     if _is_complete(final):
         return final
@@ -136,15 +136,6 @@ def _fingerprint(task: str, weights_path: str) -> str:
         digest = hashlib.sha256(file.read())
     digest.update(f"\0{task}\0{EXPORT_VERSION}".encode())
     return digest.hexdigest()
-
-
-def default_cache_dir() -> str:
-    """Where models are kept: $BEAM_IMAGE_FEATURES_CACHE, else below the user's cache directory."""
-    configured = os.environ.get("BEAM_IMAGE_FEATURES_CACHE")
-    if configured:
-        return configured
-    home = os.environ.get("XDG_CACHE_HOME") or os.path.join("~", ".cache")
-    return os.path.join(home, "beam-image-features")
 
 
 def _is_complete(directory: str) -> bool:

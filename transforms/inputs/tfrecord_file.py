@@ -14,7 +14,7 @@ import io
 import os
 import struct
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import BinaryIO, cast
 
 import google_crc32c
@@ -85,7 +85,7 @@ def scan(path: str) -> Iterator[tuple[int, int | None]]:
 
 def read_records(
     path: str, refs: Iterable[ImageRef], max_bytes: int
-) -> Iterator[bytes | Exception]:
+) -> Generator[bytes | Exception, None, None]:
     """Reads one file's records, in order of offset: the data of each, or what is wrong with it."""
     now = ""
     if storage.is_local(path):

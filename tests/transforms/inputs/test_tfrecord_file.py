@@ -12,7 +12,7 @@ import google_crc32c
 import pytest
 
 from transforms.errors import ImageTooLargeError, RecordError, UserError
-from transforms.inputs import examples, tfrecords
+from transforms.inputs import examples, tfrecord_file
 from transforms.inputs.examples import Example, ExampleParser, ExampleSpec, KeptColumn
 from transforms.refs import ImageRef
 
@@ -56,12 +56,12 @@ def flip(path: str, at: int) -> None:
 def refs_of(path: str) -> list[ImageRef]:
     return [
         ImageRef(f"{path}#{index}", path, "", length, index, offset)
-        for index, (offset, length) in enumerate(tfrecords.scan(path))
+        for index, (offset, length) in enumerate(tfrecord_file.scan(path))
     ]
 
 
 def read_all(path: str, max_bytes: int = ANY_SIZE) -> list[bytes | Exception]:
-    return list(tfrecords.read_records(path, refs_of(path), max_bytes))
+    return list(tfrecord_file.read_records(path, refs_of(path), max_bytes))
 
 
 def good(results: list[bytes | Exception]) -> list[bytes]:
@@ -101,7 +101,7 @@ def test_every_record_is_found_and_read(tmp_path: pathlib.Path, compression: str
     records = [*payloads(20), b"", b"x"]
     path = write_records(tmp_path / "a.tfrecord", records, compression)
     expected = list(zip(starts(records), map(len, records), strict=True))
-    assert list(tfrecords.scan(path)) == expected
+    assert list(tfrecord_file.scan(path)) == expected
     assert read_all(path) == records
 
 
@@ -133,7 +133,7 @@ def test_a_gzip_file_of_several_members_is_one_file(tmp_path: pathlib.Path):
 
 @pytest.mark.parametrize("compression", ["", "GZIP"])
 def test_an_empty_file_has_no_records(tmp_path: pathlib.Path, compression: str):
-    assert list(tfrecords.scan(write_records(tmp_path / "a.tfrecord", [], compression))) == []
+    assert list(tfrecord_file.scan(write_records(tmp_path / "a.tfrecord", [], compression))) == []
 
 
 @pytest.mark.parametrize("compression", ["", "GZIP"])
@@ -143,9 +143,9 @@ def test_reading_may_start_in_the_middle_and_leave_records_out(
     records = payloads(12, size=9000)
     path = write_records(tmp_path / "a.tfrecord", records, compression)
     refs = refs_of(path)
-    middle = list(tfrecords.read_records(path, refs[5:9], ANY_SIZE))
+    middle = list(tfrecord_file.read_records(path, refs[5:9], ANY_SIZE))
     assert middle == records[5:9]
-    every_third = list(tfrecords.read_records(path, refs[1::3], ANY_SIZE))
+    every_third = list(tfrecord_file.read_records(path, refs[1::3], ANY_SIZE))
     assert every_third == records[1::3]
 
 
@@ -153,7 +153,7 @@ def test_a_missing_file_is_one_error_for_each_of_its_records(tmp_path: pathlib.P
     path = write_records(tmp_path / "a.tfrecord", payloads(3))
     refs = refs_of(path)
     pathlib.Path(path).unlink()
-    results = list(tfrecords.read_records(path, refs, ANY_SIZE))
+    results = list(tfrecord_file.read_records(path, refs, ANY_SIZE))
     assert [type(result) for result in results] == [FileNotFoundError] * 3
 
 
@@ -163,8 +163,8 @@ def test_the_checksum_is_the_one_that_tensorflow_writes(tmp_path: pathlib.Path):
     for start, record in zip(starts(records), records, strict=True):
         (of_length,) = struct.unpack_from("<I", data, start + 8)
         (of_data,) = struct.unpack_from("<I", data, start + HEADER + len(record))
-        assert tfrecords.masked_crc(data[start : start + 8]) == of_length
-        assert tfrecords.masked_crc(record) == of_data
+        assert tfrecord_file.masked_crc(data[start : start + 8]) == of_length
+        assert tfrecord_file.masked_crc(record) == of_data
     assert google_crc32c.implementation == "c"  # the other one takes seconds for a photo
 
 
@@ -471,7 +471,7 @@ def test_ids_are_read_with_the_places_of_their_records(tmp_path: pathlib.Path):
     ]
     path = write_records(tmp_path / "a.tfrecord", records)
     found = list(examples.example_ids(path, "id"))
-    assert [place[:2] for place in found] == list(tfrecords.scan(path))
+    assert [place[:2] for place in found] == list(tfrecord_file.scan(path))
     ids = [place[2] for place in found]
     assert ids[:2] + ids[-1:] == ["Zürich", "-5", "last"]
     assert not any(ids[2:-1])

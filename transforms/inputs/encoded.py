@@ -1,0 +1,40 @@
+"""What every kind of input gives for an image ref: the encoded image, or what is wrong with it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from typing import Protocol
+
+from transforms.refs import ImageRef
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EncodedImage:
+    """What was read of one ref: the encoded image, its kept values and the version that it had."""
+
+    data: bytes
+    version: str
+    kept: tuple[object, ...] = ()
+
+
+# Gives what is stored of an image, or raises what is wrong with it.
+Read = Callable[[], EncodedImage]
+
+
+class Reader(Protocol):
+    """Reads the images of one shard, in order, some at a time."""
+
+    def start(
+        self, refs: Sequence[ImageRef], then: Callable[[list[Read], float], None]
+    ) -> Future[None] | None:
+        """Calls `then` with a `Read` for each of the next refs and the seconds that it took so far.
+
+        Returns:
+          what will call it, where one thread reads all of them; None: it was called at once, and
+          each of them does its own reading, in whatever thread.
+        """
+
+    def close(self) -> None:
+        """Stops reading."""

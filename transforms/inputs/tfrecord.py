@@ -1,0 +1,93 @@
+"""A kind of input: TFRecord files of `tf.Example`s, each record an image."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import functools
+import time
+from collections.abc import Callable, Sequence
+
+from transforms.errors import RecordError
+from transforms.inputs import files
+from transforms.inputs.encoded import EncodedImage, Read
+from transforms.inputs.examples import Example, ExampleParser, ExampleSpec, example_ids
+from transforms.inputs.patterns import FoundFile
+from transforms.inputs.tfrecord_file import read_records, scan, where
+from transforms.refs import ImageRef
+from transforms.storage.retries import retrying
+
+
+def list_refs(file: FoundFile, label: str | None, id_key: str | None = None) -> list[ImageRef]:
+    """The records of a file; the file itself where it cannot be read: reading it says why.
+
+    Args:
+      file: as the listing found it.
+      label: of all its images.
+      id_key: feature of the Examples that names their images; None: `FILE#INDEX`.
+    """
+    refs: list[ImageRef] = []
+
+    def records() -> list[tuple[int, int | None, str | None]]:
+        if id_key:
+            return list(example_ids(file.uri, id_key))
+        return [(offset, length, "") for offset, length in scan(file.uri)]
+
+    try:
+        for index, (offset, length, value) in enumerate(retrying(records)):
+            problem = None
+            if value is None:
+                problem = f"record {index} has no single UTF-8 or int64 id in feature {id_key!r}"
+            image_id = value or f"{file.uri}#{index}"
+            refs.append(
+                ImageRef(image_id, file.uri, file.version, length, index, offset, label, problem)
+            )
+    except OSError:
+        return files.list_refs(file, label)
+    return refs
+
+
+def open_reader(refs: Sequence[ImageRef], max_bytes: int, examples: ExampleSpec) -> RecordReader:
+    """Reads the records of one file."""
+    return RecordReader(refs, max_bytes, examples)
+
+
+class RecordReader:
+    """Reads records in order, in one thread: a container is one stream."""
+
+    def __init__(self, refs: Sequence[ImageRef], max_bytes: int, examples: ExampleSpec):
+        self._parser = ExampleParser(examples)
+        self._records = read_records(refs[0].uri, refs, max_bytes)
+        self._thread = concurrent.futures.ThreadPoolExecutor(1, "records")
+
+    def start(
+        self, refs: Sequence[ImageRef], then: Callable[[list[Read], float], None]
+    ) -> concurrent.futures.Future[None]:
+        """Reads the next records in the thread, then calls `then`."""
+        return self._thread.submit(self._read, refs, then)
+
+    def close(self) -> None:
+        """Stops reading."""
+        self._thread.shutdown(cancel_futures=True)
+        self._records.close()
+
+    def _read(self, refs: Sequence[ImageRef], then: Callable[[list[Read], float], None]) -> None:
+        started = time.perf_counter()
+        records = [next(self._records) for _ in refs]
+        parsed = iter(self._parser.parse([r for r in records if isinstance(r, bytes)]))
+        results: list[Example | Exception] = []
+        for ref, record in zip(refs, records, strict=True):
+            result = next(parsed) if isinstance(record, bytes) else record
+            if isinstance(record, bytes) and isinstance(result, RecordError):
+                result = RecordError(f"{where(ref)}: {result}")
+            results.append(result)
+        reads: list[Read] = [
+            functools.partial(_example_or_raise, ref, result)
+            for ref, result in zip(refs, results, strict=True)
+        ]
+        then(reads, time.perf_counter() - started)
+
+
+def _example_or_raise(ref: ImageRef, result: Example | Exception) -> EncodedImage:
+    if isinstance(result, Exception):
+        raise result
+    return EncodedImage(result.image, ref.version, result.kept)
