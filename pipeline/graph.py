@@ -40,6 +40,7 @@ def build(
             settings.image,
             settings.batch_size,
             settings.examples,
+            load_tensorflow=settings.load_tensorflow,
             part_path=functools.partial(part_path, output),
         )
         | "Infer" >> InferFeatures(settings.source, settings.engine, settings.precision)

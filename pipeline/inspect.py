@@ -67,7 +67,7 @@ def _source(options: Any) -> tuple[ModelSource, tuple[int, int] | None]:
     from pipeline.options import model
 
     size = model.image_size(options)
-    return model.source(options), size
+    return model.stage_model(model.model_options(options)), size
 
 
 def _run_command(options: Any, examination: Examination) -> str | None:

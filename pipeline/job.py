@@ -2,47 +2,43 @@
 
 from __future__ import annotations
 
-import collections
 import concurrent.futures
 import contextlib
-import dataclasses
 import functools
 import sys
 import time
 import uuid
-from collections.abc import Sequence
 
 import apache_beam as beam
 from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import StandardOptions, TestOptions
+from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.runners.runner import PipelineState
 
 import runners
 from pipeline import graph, settings
-from pipeline.options.arguments import ImageOptions
-from pipeline.output import lease, publish, run_record
+from pipeline.options.values import RunOptions
+from pipeline.output import accounting, lease, publish, run_record
 from pipeline.output.directory import Output, open_output
-from pipeline.planning.plan import Plan, make_plan, plan_line
+from pipeline.planning.inputs import list_inputs
+from pipeline.planning.plan import LimitError, Plan, make_plan, plan_line
+from pipeline.planning.shards import plan_shards
 from pipeline.settings import Settings
-from pipeline.terminal import report
+from pipeline.terminal import exit_codes, report
+from pipeline.terminal.lines import engine_lines, passed_over_text, say
 from pipeline.terminal.progress import Progress
-from transforms import shards, storage
-from transforms.dataset import snapshot
-from transforms.dataset.layout import LEASE_FILE, PLAN_DIRECTORY, STAGING_DIRECTORY, is_part_name
+from pipeline.terminal.words import count
+from transforms import storage
+from transforms.dataset.layout import LEASE_FILE, STAGING_DIRECTORY, is_part_name
 from transforms.dataset.part import read_part
 from transforms.errors import UserError
-from transforms.inputs.content_versions import with_content_versions
-from transforms.inputs.listing import Listing, list_images
+from transforms.inputs.listing import Listing
+from transforms.machine import tally
+from transforms.machine.tensorflow_import import import_tensorflow
 from transforms.models.source import ModelSource
-
-DONE, FAILED, MISTAKE = 0, 1, 2
-
-
-class AccountingError(RuntimeError):
-    """Images were matched that are neither rows nor error rows. Must never happen."""
+from transforms.shards import ShardPointer
 
 
-def run(options: ImageOptions, argv: list[str]) -> int:
+def run(options: RunOptions) -> int:
     """Runs the job.
 
     Returns:
@@ -52,35 +48,33 @@ def run(options: ImageOptions, argv: list[str]) -> int:
       UserError: the options, the inputs or the output directory are wrong; nothing was written.
       Exception: the pipeline failed; what was committed stays, and the same command continues.
     """
-    FileSystems.set_options(options)
+    FileSystems.set_options(options.beam)
     started = time.time()
-    output = open_output(storage.absolute(options.output))
+    output = open_output(storage.absolute(options.output.directory))
     lease.refuse_if_held(output)
-    _say("listing the inputs and loading the model")
+    say("listing the inputs and loading the model")
     listing, source = _list_while_loading(options)
-    resolved = settings.resolve(
-        options, source, listing.containers, _engine_before(options, output)
-    )
-    _say_engine(resolved)
-    pipeline = _new_pipeline(options)
-    if options.view_as(TestOptions).dry_run:
-        seen = Output(output.directory) if options.overwrite else output
-        _plan(options, listing, resolved, seen, publish.staging(seen))
-        return DONE
+    before = _engine_before(options, output)
+    resolved = settings.resolve(options, source, listing.containers, before, listing.only_jpegs)
+    say(*engine_lines(resolved))
+    pipeline = _new_pipeline(options.beam)
+    if options.dry_run:
+        seen = Output(output.directory) if options.output.overwrite else output
+        _plan(options, listing, resolved, seen)
+        return exit_codes.DONE
     run_id = uuid.uuid4().hex[:12]
     with lease.held(output, run_id) as dead:
         if dead is not None:
-            _say(f"taking over from {dead.who}, which ended before it was done")
-        if options.overwrite:
+            say(f"taking over from {dead.who}, which ended before it was done")
+        if options.output.overwrite:
             run_record.overwrite(output)
         if publish.roll_forward(output):
-            _say("brought to its end: a change that a run had begun to publish")
-        return _run(options, argv, run_id, started, listing, resolved, output, pipeline)
+            say("brought to its end: a change that a run had begun to publish")
+        return _run(options, run_id, started, listing, resolved, output, pipeline)
 
 
 def _run(
-    options: ImageOptions,
-    argv: list[str],
+    options: RunOptions,
     run_id: str,
     started: float,
     listing: Listing,
@@ -89,102 +83,105 @@ def _run(
     pipeline: beam.Pipeline,
 ) -> int:
     """What is done under the lease."""
-    plan = _plan(options, listing, resolved, output, publish.staging(output))
+    plan = _plan(options, listing, resolved, output)
     run_record.clear_temporaries(output)
     target = publish.staging(output).refresh() if plan.replaces else output
-    pointers = _write_plan(options, plan, output, run_id)
+    at_once = runners.bundles_at_once(options.beam)
+    pointers = plan_shards(plan, output, run_id, options.output.rows_per_file, at_once)
+    if pointers:
+        say(f"{plan.computes:,} images to do in {count(len(pointers), 'shard')}")
     for refs in (listing.refs, plan.todo):
         refs.clear()  # they are written down, and there may be millions
-    run = {
-        "run_id": run_id,
-        "command": run_record.command_line(argv),
-        "arguments": run_record.without_secrets(argv),
-        "started": report.iso(started),
-        "matched": plan.matched,
-        "todo": plan.computes,
-        "shards": [pointer.name for pointer in pointers],
-        "parts_in": STAGING_DIRECTORY if plan.replaces else "",
-    }
-    run_record.start(output, run)
+    run_record.start(
+        output,
+        {
+            "run_id": run_id,
+            "command": run_record.command_line(options.words),
+            "arguments": run_record.without_secrets(options.words),
+            "started": run_record.iso(started),
+            "matched": plan.matched,
+            "todo": plan.computes,
+            "shards": [pointer.name for pointer in pointers],
+            "parts_in": STAGING_DIRECTORY if plan.replaces else "",
+        },
+    )
     pipeline_started = time.time()
     if pointers:
-        may_commit = functools.partial(lease.check_held, output.path(LEASE_FILE), run_id)
-        with Progress(target, plan.computes):
-            graph.build(pipeline, pointers, resolved, target.directory, may_commit)
-            _run_pipeline(pipeline)
+        _compute(pipeline, pointers, resolved, target, plan, output.path(LEASE_FILE), run_id)
     pipeline_seconds = time.time() - pipeline_started
     target.refresh()
-    _check_shards(target, pointers)
+    accounting.check_shards(target, pointers)
     names = {pointer.name for pointer in pointers}
     now = [part for part in target.parts.values() if part.shard in names]
     _publish(plan, output)
-    if options.mode == "sync":
-        _check_total(output, plan)
+    if options.output.mode == "sync":
+        accounting.check_total(output, plan.matched, plan.kept)
     errors_now = sum(part.errors for part in now)
     error_rate = max(0, errors_now - plan.retried) / max(1, plan.computes - plan.retried)
-    succeeded = error_rate <= options.max_error_rate
-    told = report.run_report(
-        options, argv, run_id, plan, listing, output, now, started, pipeline_seconds, succeeded
+    succeeded = error_rate <= options.limits.max_error_rate
+    finished = report.Finished(
+        run_id, started, pipeline_seconds, succeeded, plan, listing.passed_over, now, output
     )
-    told["fingerprint"] = dict(resolved.part_format.fingerprint)
-    told["parity"] = resolved.parity and dataclasses.asdict(resolved.parity)
+    told = report.run_report(options, resolved, finished)
     run_record.finish(output, told, succeeded)
     with contextlib.suppress(BrokenPipeError):  # all is committed, whoever reads this
         print("\n".join(report.summary(told, output)), flush=True)
     if not succeeded:
         print(
             f"failed: {error_rate:.0%} of the images are errors, over --max_error_rate "
-            f"{options.max_error_rate:g}; all that worked is committed",
+            f"{options.limits.max_error_rate:g}; all that worked is committed",
             file=sys.stderr,
         )
-    return DONE if succeeded else FAILED
+    return exit_codes.DONE if succeeded else exit_codes.FAILED
 
 
-def _plan(
-    options: ImageOptions,
-    listing: Listing,
-    resolved: Settings,
-    output: Output,
-    staging: Output,
-) -> Plan:
+def _plan(options: RunOptions, listing: Listing, resolved: Settings, output: Output) -> Plan:
     """Makes the plan and prints it.
 
     Raises:
-      UserError: the output is of other settings, or more rows would go than may go.
+      UserError: the output is of other settings.
+      LimitError: more rows would go than may go.
     """
-    if not options.overwrite:
+    staging = publish.staging(output)
+    if not options.output.overwrite:
         fingerprint = dict(resolved.part_format.fingerprint)
         run_record.refuse_other_settings(output, fingerprint)
         run_record.refuse_other_settings(staging, fingerprint)
-    plan = make_plan(listing.refs, output, staging, options.mode, options.retry_errors)
+    mode = options.output.mode
+    plan = make_plan(listing.refs, output, staging, mode, options.output.retry_errors)
     there = output.rows + output.errors
-    if plan.gone > options.max_gone_rate * there:
-        raise UserError(
+    if plan.gone > options.limits.max_gone_rate * there:
+        raise LimitError(
             f"--mode sync: {plan.gone:,} of {there:,} rows are of images that the inputs no longer "
-            f"hold, over --max_gone_rate {options.max_gone_rate:g}; is an input missing? Nothing "
-            "was changed"
+            f"hold, over --max_gone_rate {options.limits.max_gone_rate:g}; is an input missing? "
+            "Nothing was changed"
         )
-    _say(plan_line(plan, options.mode) + _passed_over(listing.passed_over))
+    say(plan_line(plan, mode) + passed_over_text(listing.passed_over))
     return plan
 
 
-def _write_plan(
-    options: ImageOptions, plan: Plan, output: Output, run_id: str
-) -> list[shards.ShardPointer]:
-    """Groups what is to do into shards, as an interrupted run had them, and writes them down."""
-    paths = run_record.earlier_plans(output)
-    earlier = (shard for path in paths for shard in shards.read_plan(path))
-    generation = ""
-    if plan.replaces:
-        generation = str(snapshot.read_snapshot(output.directory).generation)
-    planned = shards.continue_plan(
-        plan.todo, earlier, options.rows_per_file, generation, runners.bundles_at_once(options)
-    )
-    pointers = shards.write_plan(planned, output.path(PLAN_DIRECTORY), run_id)
-    storage.delete(paths)
-    if pointers:
-        _say(f"{plan.computes:,} images to do in {report.count(len(pointers), 'shard')}")
-    return pointers
+def _compute(
+    pipeline: beam.Pipeline,
+    pointers: list[ShardPointer],
+    resolved: Settings,
+    target: Output,
+    plan: Plan,
+    lease_path: str,
+    run_id: str,
+) -> None:
+    """Runs the pipeline until each shard is a part.
+
+    Raises:
+      Exception: it failed.
+    """
+    may_commit = functools.partial(lease.check_held, lease_path, run_id)
+    with tally.kept() as counted, Progress(target, plan.computes, counted):
+        graph.build(pipeline, pointers, resolved, target.directory, may_commit)
+        with runners.direct.lost_workers_end_the_job():
+            result = pipeline.run()
+        state = result.wait_until_finish() or result.state
+        if state != PipelineState.DONE:
+            raise RuntimeError(f"the runner ended in state {state}")
 
 
 def _publish(plan: Plan, output: Output) -> None:
@@ -194,34 +191,32 @@ def _publish(plan: Plan, output: Output) -> None:
       DuplicateIdsError: an id would be there twice.
     """
     if not plan.replaces:
-        run_record.check_ids_unique([output])
+        accounting.check_ids_unique([output])
         return
     change = publish.prepare(output, plan.drop, plan.drop_staged)
     stays = {name: part for name, part in output.parts.items() if name not in plan.drop}
-    run_record.check_ids_unique([Output(output.directory, stays), *change.added])
+    accounting.check_ids_unique([Output(output.directory, stays), *change.added])
     publish.publish(output, change)
     output.refresh()
 
 
-def _list_while_loading(options: ImageOptions) -> tuple[Listing, ModelSource]:
+def _list_while_loading(options: RunOptions) -> tuple[Listing, ModelSource]:
     """Lists the inputs while the model is staged, TensorFlow imported and the model loaded."""
     pool = concurrent.futures.ThreadPoolExecutor(1, "load")
     try:
-        loading = pool.submit(settings.open_model, options)
-        listing = list_images(
-            options.input, options.input_format, options.tfrecord_id_key, options.label_from_parent
-        )
-        if options.version == "sha256":
-            refs = with_content_versions(listing.refs, options.max_file_bytes)
-            listing = dataclasses.replace(listing, refs=refs)
-        return listing, loading.result()
+        loading = pool.submit(settings.open_model, options.model, options.engine)
+        listing = list_inputs(options.input, options.pixels.max_file_bytes)
+        source = loading.result()
+        if not listing.only_jpegs:
+            import_tensorflow()  # here, and not in the middle of the first batch
+        return listing, source
     finally:
         pool.shutdown(wait=False)  # a mistake in the inputs is told at once
 
 
-def _engine_before(options: ImageOptions, output: Output) -> str | None:
+def _engine_before(options: RunOptions, output: Output) -> str | None:
     """The engine of the parts that are there, with which `--engine auto` stays."""
-    if options.engine != "auto" or options.overwrite:
+    if options.engine.name != "auto" or options.output.overwrite:
         return None
     for name in storage.list_names(output.directory):
         if is_part_name(name):
@@ -230,20 +225,7 @@ def _engine_before(options: ImageOptions, output: Output) -> str | None:
     return None
 
 
-def _say_engine(resolved: Settings) -> None:
-    if resolved.rates:
-        measured = ", ".join(f"{size}: {rate:.0f}/s" for size, rate in resolved.rates.items())
-        _say(f"batch size {resolved.batch_size} (the model on blank images, {measured})")
-    if resolved.passed_over:
-        _say(f"engine {resolved.engine}; passed over: {resolved.passed_over}")
-    if resolved.parity:
-        _say(
-            f"engine {resolved.engine} {resolved.precision} against tensorflow float32: "
-            f"{resolved.parity}"
-        )
-
-
-def _new_pipeline(options: ImageOptions) -> beam.Pipeline:
+def _new_pipeline(options: PipelineOptions) -> beam.Pipeline:
     """An empty pipeline on the runner that was asked for.
 
     Raises:
@@ -253,45 +235,3 @@ def _new_pipeline(options: ImageOptions) -> beam.Pipeline:
         return beam.Pipeline(runner=runners.create(options), options=options)
     except ValueError as error:
         raise UserError(f"--runner {options.view_as(StandardOptions).runner}: {error}") from error
-
-
-def _run_pipeline(pipeline: beam.Pipeline) -> None:
-    with runners.direct.lost_workers_end_the_job():
-        result = pipeline.run()
-    state = result.wait_until_finish()
-    if (state or result.state) != PipelineState.DONE:
-        raise RuntimeError(f"the runner ended in state {state or result.state}")
-
-
-def _check_shards(output: Output, pointers: Sequence[shards.ShardPointer]) -> None:
-    """images matched = rows + error rows, shard by shard."""
-    accounted = {part.shard: part.rows + part.errors for part in output.parts.values()}
-    wrong = [pointer for pointer in pointers if accounted.get(pointer.name) != pointer.size]
-    if wrong:
-        raise AccountingError(
-            f"{len(wrong)} of {len(pointers)} shards are not accounted for, such as "
-            f"{wrong[0].name}: {accounted.get(wrong[0].name)} of {wrong[0].size} images; run the "
-            "same command again"
-        )
-
-
-def _check_total(output: Output, plan: Plan) -> None:
-    """After a sync: images matched = rows + error rows, in the whole output."""
-    total = output.rows + output.errors
-    if total != plan.matched + plan.kept:
-        raise AccountingError(
-            f"{output.directory} has {total} rows and error rows for {plan.matched} images; run "
-            "the same command again"
-        )
-
-
-def _passed_over(passed_over: collections.Counter[str]) -> str:
-    if not passed_over:
-        return ""
-    kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in passed_over.most_common(5))
-    more = "" if len(passed_over) <= 5 else ", …"
-    return f"; passed over {passed_over.total():,} other files ({kinds}{more})"
-
-
-def _say(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)

@@ -14,6 +14,8 @@ from typing import NoReturn
 
 from pipeline.terminal import interrupts, logs
 
+_FAILED = 1  # `exit_codes` is not there yet if an import fails
+
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
@@ -22,14 +24,15 @@ def main(argv: list[str] | None = None) -> int:
     with interrupts.noticed() as noticed:
         try:
             from pipeline import job
-            from pipeline.options.arguments import parse
+            from pipeline.options.door import read_options
+            from pipeline.terminal import exit_codes
             from transforms.errors import UserError, one_line
 
             try:
-                return job.run(parse(argv), argv)
+                return job.run(read_options(argv))
             except UserError as error:
                 print(f"error: {error}", file=sys.stderr)
-                return job.MISTAKE
+                return exit_codes.of_mistake(error)
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the exit code tells it
             if noticed.signal is not None:
                 interrupts.leave(noticed.signal, _how_to_continue(argv))
@@ -39,13 +42,13 @@ def main(argv: list[str] | None = None) -> int:
                     f"some: {_how_to_continue(argv)}",
                     file=sys.stderr,
                 )
-                return job.FAILED
+                return _FAILED
             traceback.print_exc()
             print(
                 f"failed: {type(error).__name__}: {one_line(error)}\n{_how_to_continue(argv)}",
                 file=sys.stderr,
             )
-            return job.FAILED
+            return _FAILED
 
 
 def _how_to_continue(argv: list[str]) -> str:
@@ -59,7 +62,7 @@ def command() -> NoReturn:
     All is committed then, and taking TensorFlow apart takes an interpreter a second or two.
     """
     code = main()
-    if code != 2:  # a mistake waits for no model to be loaded
+    if code in (0, _FAILED):  # a mistake waits for no model to be loaded
         atexit._run_exitfuncs()  # such as those that end a runner's job server
     sys.stdout.flush()
     sys.stderr.flush()

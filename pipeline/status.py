@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
-import datetime
 import itertools
 import json
 import math
@@ -18,44 +16,41 @@ import re
 import shutil
 import sys
 import time
-from typing import Any
 
 from pipeline.options import model
 from pipeline.output.directory import open_finished
-from pipeline.output.observer import Observer, Run
-from pipeline.output.state import State, Status, tell
-from pipeline.terminal import report
+from pipeline.output.observer import Observer
+from pipeline.output.state import Status, tell
+from pipeline.terminal import exit_codes
+from pipeline.terminal.status_text import as_json, as_text
 from transforms.errors import UserError, one_line
 
-TOLD, UNREADABLE, MISTAKE, INTERRUPTED = 0, 1, 2, 130
+TOLD, UNREADABLE = 0, 1
 
 _WATCH_SECONDS = 2.0
 
-_WORDS: dict[State, str] = {
-    "running": "running",
-    "publishing": "publishing: what was computed replaces what was there",
-    "interrupted": "interrupted: run the same command again to continue",
-    "finished": "finished",
-}
+# A run lists its inputs and loads its model before it takes the output: that long one is waited for
+# where there is no output, and where there is one of earlier runs.
+_BEGIN_SECONDS, _AGAIN_SECONDS = 60.0, 10.0
 
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     try:
         options = _parser().parse_args(_with_seconds(sys.argv[1:] if argv is None else argv))
-        watcher = Observer(open_finished(options.output))
         if options.watch is None:
-            status = tell(watcher.look())
+            status = tell(Observer(open_finished(options.output)).look())
             text = _json(status, indent=2) if options.json else "\n".join(as_text(status))
             print(text, flush=True)
         else:
-            status = _watch(watcher, options.watch, options.json)
+            observer = _wait_for_output(options.output, options.watch)
+            status = _watch(observer, options.watch, options.json)
         return UNREADABLE if status.unreadable else TOLD
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
-        return MISTAKE
+        return exit_codes.of_mistake(error)
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return exit_codes.INTERRUPTED
     except BrokenPipeError:  # whoever reads this has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return TOLD
@@ -64,131 +59,72 @@ def main(argv: list[str] | None = None) -> int:
         return UNREADABLE
 
 
-def _watch(watcher: Observer, seconds: float, as_json: bool) -> Status:
-    """Shows the state again and again until no run is at work; returns the last one."""
-    in_place = sys.stdout.isatty() and not as_json
-    up = ""
+def _wait_for_output(directory: str, seconds: float) -> Observer:
+    """Waits for an output to be there, for a while.
+
+    Raises:
+      UserError: there still is none.
+    """
+    until = time.monotonic() + _BEGIN_SECONDS
+    said = False
     while True:
-        status = tell(watcher.look())
-        is_last = status.state not in ("running", "publishing")
-        if as_json:
+        try:
+            return Observer(open_finished(directory))
+        except UserError:
+            if time.monotonic() > until:
+                raise
+        if not said:
+            said = True
+            wait = f"waiting up to {_BEGIN_SECONDS:.0f} s for a run to begin there"
+            print(f"{directory}: {wait}", file=sys.stderr, flush=True)
+        time.sleep(min(seconds, 1.0))
+
+
+def _watch(observer: Observer, seconds: float, in_json: bool) -> Status:
+    """Shows the state again and again until no run is at work; returns the last one.
+
+    Where none is at work at first it looks for a while whether one begins.
+    """
+    until = time.monotonic() + _AGAIN_SECONDS
+    shown = _Shown(in_json)
+    status = tell(observer.look())
+    was_at_work = status.at_work
+    shown.show(status)
+    while status.at_work or (not was_at_work and time.monotonic() < until):
+        time.sleep(seconds if status.at_work else min(seconds, 1.0))
+        status = tell(observer.look())
+        if status.at_work or was_at_work:
+            was_at_work = True
+            shown.show(status)
+    return status
+
+
+class _Shown:
+    """What is shown on stdout: in place on a terminal, else one after the other."""
+
+    def __init__(self, in_json: bool):
+        self._in_json = in_json
+        self._in_place = sys.stdout.isatty() and not in_json
+        self._up = ""
+
+    def show(self, status: Status) -> None:
+        """Shows a state, in place of the one before."""
+        lines = as_text(status)
+        if self._in_json:
             text = _json(status)
-        elif not in_place:
-            text = "\n".join([*as_text(status), *([] if is_last else [""])])
+        elif not self._in_place:
+            text = "\n".join([*lines, *([""] if status.at_work else [])])
         else:
-            lines = as_text(status)
-            if not is_last:  # a line that wraps would put the next one in a wrong place
+            if status.at_work:  # a line that wraps would put the next one in a wrong place
                 width = shutil.get_terminal_size().columns - 1
                 lines = [line[:width] for line in lines]
-            text = up + "\n".join(lines)
-            up = f"\x1b[{len(lines)}F\x1b[J"
+            text = self._up + "\n".join(lines)
+            self._up = f"\x1b[{len(lines)}F\x1b[J"
         print(text, flush=True)
-        if is_last:
-            return status
-        time.sleep(seconds)
 
 
 def _json(status: Status, indent: int | None = None) -> str:
     return json.dumps(as_json(status), indent=indent)
-
-
-def as_json(status: Status) -> dict[str, Any]:
-    """One flat object: what is told of the run lies beside the rest, null where there is none."""
-    told = dataclasses.asdict(status)
-    live = told.pop("live")
-    if status.lease:
-        told["lease"] |= {
-            "live": live,
-            "since": report.iso(status.lease.since),
-            "renewed": report.iso(status.lease.renewed),
-        }
-    run = told.pop("run") or dict.fromkeys(field.name for field in dataclasses.fields(Run))
-    return told | run
-
-
-def as_text(status: Status) -> list[str]:
-    """The lines for people."""
-    lines = [("output", status.output), ("state", _state(status))]
-    if status.continue_with:
-        lines.append(("", status.continue_with))
-    lines.append(("lease", _lease(status)))
-    if status.run:
-        lines += _run_lines(status, status.run)
-    if status.last_commit:
-        ago = _ago(datetime.datetime.fromisoformat(status.last_commit).timestamp())
-        lines.append(("last commit", f"{status.last_commit}, {ago}"))
-    contents = [
-        report.count(status.parts, "part"),
-        report.count(status.rows, "row"),
-        _errors(status.errors, "", status.errors_by_type),
-    ]
-    lines.append(("contents", ", ".join(contents)))
-    size = f"{status.disk_bytes / 1e6:,.2f} MB in {report.count(status.files, 'file')}"
-    lines.append(("disk used", size))
-    lines += [("unreadable", text) for text in status.unreadable]
-    return [f"{name:12} {text}" for name, text in lines]
-
-
-def _state(status: Status) -> str:
-    words, run = _WORDS[status.state], status.run
-    if status.state == "running" and run is None:
-        return f"{words}: planning, finishing or compacting"
-    if status.state == "running" and run and run.done == run.total:
-        return f"{words}: all images are done; checking and publishing"
-    if status.state == "finished" and run and not run.succeeded:
-        return f"{words}, with more errors than --max_error_rate allows"
-    if status.continue_with and run and "--overwrite" in run.command.split():
-        return f"{words}, but without --overwrite"
-    return words
-
-
-def _lease(status: Status) -> str:
-    if status.lease is None:
-        return "none"
-    renewed = _ago(status.lease.renewed)
-    return f"{'live' if status.live else 'dead'}: {status.lease.who}, renewed {renewed}"
-
-
-def _run_lines(status: Status, run: Run) -> list[tuple[str, str]]:
-    share = f" ({run.done / run.total:.1%})" if run.total else ""
-    images = f"{run.done:,} of {run.total:,} done{share}, {run.done_before:,} before this run"
-    rate = "not known yet"
-    if run.images_per_second:
-        rate = f"{run.images_per_second:,.1f} images/s"
-    if status.seconds_left:
-        rate += f", about {_duration(status.seconds_left)} left"
-    ended = f", ended {run.ended}" if run.ended else ""
-    lines = [("run", f"{run.run_id}, started {run.started}{ended}"), ("images", images)]
-    if run.run_errors_by_type is not None:
-        count = sum(run.run_errors_by_type.values())
-        lines.append(("errors", _errors(count, " of this run", run.run_errors_by_type)))
-    return [*lines, ("rate", rate)]
-
-
-def _errors(count: int, whose: str, types: dict[str, int]) -> str:
-    """How many there are, and of which types.
-
-    >>> _errors(1203, "", {"CorruptImageError": 1200, "NotAnImageError": 3})
-    '1,203 errors: 1,200 CorruptImageError, 3 NotAnImageError'
-    """
-    listed = ", ".join(f"{number:,} {name}" for name, number in types.items())
-    return report.count(count, "error") + whose + (f": {listed}" if listed else "")
-
-
-def _ago(since: float) -> str:
-    return f"{_duration(max(0.0, time.time() - since))} ago"
-
-
-def _duration(seconds: float) -> str:
-    """A time for people.
-
-    >>> _duration(59), _duration(3599), _duration(100_000)
-    ('59 s', '59 min', '27 h 46 min')
-    """
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    minutes = int(seconds // 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60:,} h {minutes % 60} min"
 
 
 def _with_seconds(words: list[str]) -> list[str]:

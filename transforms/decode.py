@@ -12,6 +12,7 @@ from transforms.batches import METRICS_NAMESPACE, ImageBatch
 from transforms.images.read_ahead import decode_shard
 from transforms.images.spec import ImageSpec
 from transforms.inputs.examples import ExampleSpec
+from transforms.machine.tensorflow_import import import_tensorflow
 from transforms.shards import ShardPointer, read_shard
 
 
@@ -27,6 +28,8 @@ class DecodeShards(beam.PTransform):
       batch_size: images in a batch, at most.
       examples: how to read records; needed only if there are any.
       part_path: from a shard's name to where its part lies (picklable); None never passes over.
+      load_tensorflow: whether a worker imports TensorFlow before its first image, which takes
+        seconds: only JPEGs can do without.
     """
 
     def __init__(
@@ -35,9 +38,10 @@ class DecodeShards(beam.PTransform):
         batch_size: int = 32,
         examples: ExampleSpec | None = None,
         part_path: Callable[[str], str] | None = None,
+        load_tensorflow: bool = False,
     ):
         super().__init__()
-        self._dofn = _DecodeFn(spec, batch_size, examples, part_path)
+        self._dofn = _DecodeFn(spec, batch_size, examples, part_path, load_tensorflow)
 
     def expand(self, shards: beam.PCollection[ShardPointer]) -> beam.PCollection[ImageBatch]:
         """`ShardPointer`s to `ImageBatch`es."""
@@ -51,7 +55,9 @@ class _DecodeFn(beam.DoFn):
         batch_size: int,
         examples: ExampleSpec | None,
         part_path: Callable[[str], str] | None,
+        load_tensorflow: bool,
     ):
+        self._load_tensorflow = load_tensorflow
         self._spec = spec
         self._batch_size = batch_size
         self._examples = examples
@@ -60,6 +66,10 @@ class _DecodeFn(beam.DoFn):
         self._read_ms = Metrics.distribution(METRICS_NAMESPACE, "read_batch_msecs")
         self._decode_ms = Metrics.distribution(METRICS_NAMESPACE, "decode_batch_msecs")
         self._wait_ms = Metrics.distribution(METRICS_NAMESPACE, "wait_for_batch_msecs")
+
+    def setup(self) -> None:
+        if self._load_tensorflow:
+            import_tensorflow()
 
     def process(self, pointer: ShardPointer) -> Iterator[ImageBatch]:
         if self._part_path and storage.exists(self._part_path(pointer.name)):

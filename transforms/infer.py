@@ -14,6 +14,7 @@ from apache_beam.ml.inference.base import ModelHandler, PredictionResult, RunInf
 from transforms import engines
 from transforms.batches import FeatureBatch, ImageBatch, StageSeconds
 from transforms.errors import InferenceError, error_row, one_line
+from transforms.machine import tally
 from transforms.models import builtin, staging
 from transforms.models.source import ModelSource
 
@@ -143,6 +144,7 @@ class SavedModelHandler(ModelHandler[Images, Answer, ModelFunction]):
         shapes = sorted({np.shape(image) for image in batch})
         if len(shapes) != 1 or len(shapes[0]) != 3 or shapes[0][2] != 3:
             raise ValueError(f"images must all be [H, W, 3] of one size; these are {shapes}")
+        _check_size(model, *shapes[0][:2])
         features = model(np.stack(batch) if not isinstance(batch, np.ndarray) else batch)
         return [
             PredictionResult(image, vector, self._source.name)
@@ -158,6 +160,15 @@ class SavedModelHandler(ModelHandler[Images, Answer, ModelFunction]):
     def get_metrics_namespace(self) -> str:
         """The namespace of RunInference's metrics."""
         return "image_features"
+
+
+def _check_size(model: ModelFunction, height: int, width: int) -> None:
+    loaded = getattr(model, "model", None)
+    wanted = (loaded.height, loaded.width) if loaded is not None else (None, None)
+    fits = zip(wanted, (height, width), strict=True)
+    if any(want is not None and want != size for want, size in fits):
+        takes = "x".join("any" if size is None else str(size) for size in wanted)
+        raise ValueError(f"images are {height}x{width}; the model takes {takes} only: resize them")
 
 
 def infer(batch: ImageBatch, engine: ModelFunction) -> FeatureBatch:
@@ -177,6 +188,7 @@ def infer(batch: ImageBatch, engine: ModelFunction) -> FeatureBatch:
         error_row(batch.rows[position].ref, "infer", InferenceError(one_line(failure)))
         for position, failure in sorted(failures, key=_position)
     ]
+    tally.add(len(features), len(batch.errors) + len(errors))
     return FeatureBatch(
         features=features,
         rows=tuple(row for position, row in enumerate(batch.rows) if position not in failed),

@@ -7,6 +7,7 @@ import json
 import re
 from typing import Any, NoReturn
 
+from pipeline.options.values import ModelOptions
 from transforms.errors import UserError
 from transforms.models import builtin, staging
 from transforms.models.source import ModelSource
@@ -68,24 +69,42 @@ def add_arguments(group: Any) -> None:
     )
 
 
-def source(options: Any) -> ModelSource:
-    """The model that the options mean, staged on this machine.
+def model_options(options: Any) -> ModelOptions:
+    """The model and how it is called, as the parsed options of a command say it.
 
     Raises:
-      UserError: it cannot be had, or an option has an unusable value.
+      UserError: an option has an unusable value.
     """
-    values = arguments(options)
-    is_builtin = options.model == builtin.NAME
-    return ModelSource(
-        name=options.model,
+    return ModelOptions(
+        handle=options.model,
+        sha256=options.model_sha256,
+        trusted=options.trust_model,
         task=options.task,
-        path=None if is_builtin else staging.stage(options.model, options.model_sha256),
         signature=options.signature,
         tags=tags(options),
         output_key=options.output_key,
         pool=options.pool,
-        arguments=values,
-        trusted=options.trust_model,
+        arguments=arguments(options),
+    )
+
+
+def stage_model(model: ModelOptions) -> ModelSource:
+    """The model, staged on this machine.
+
+    Raises:
+      UserError: it cannot be had.
+    """
+    is_builtin = model.handle == builtin.NAME
+    return ModelSource(
+        name=model.handle,
+        task=model.task,
+        path=None if is_builtin else staging.stage(model.handle, model.sha256),
+        signature=model.signature,
+        tags=model.tags,
+        output_key=model.output_key,
+        pool=model.pool,
+        arguments=model.arguments,
+        trusted=model.trusted,
     )
 
 

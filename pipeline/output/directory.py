@@ -42,6 +42,15 @@ class PartIds:
         return [*self.rows["id"].to_pylist(), *self.errors["id"].to_pylist()]
 
 
+@dataclasses.dataclass(frozen=True)
+class ErrorExample:
+    """How many error rows there are of a type, and the id and message of one."""
+
+    count: int
+    id: str
+    message: str
+
+
 @dataclasses.dataclass
 class Output:
     """A directory of parts and the parts seen in it so far.
@@ -101,11 +110,22 @@ class Output:
 
     def error_types(self) -> collections.Counter[str]:
         """How many error rows there are of each type."""
-        counter: collections.Counter[str] = collections.Counter()
+        examples = self.error_examples()
+        return collections.Counter({name: example.count for name, example in examples.items()})
+
+    def error_examples(self) -> dict[str, ErrorExample]:
+        """Of each type of error, the most frequent first: how many there are, and the first."""
+        found: dict[str, ErrorExample] = {}
+        columns = ["error_type", "id", "message"]
         for name in self._error_names():
             with storage.arrow_input(self.path(ERRORS_DIRECTORY, name)) as file:
-                counter.update(pq.ParquetFile(file).read(["error_type"])["error_type"].to_pylist())
-        return counter
+                table = pq.ParquetFile(file).read(columns)
+            for kind, image_id, message in zip(
+                *(table[c].to_pylist() for c in columns), strict=True
+            ):
+                before = found.get(kind, ErrorExample(0, image_id, message))
+                found[kind] = dataclasses.replace(before, count=before.count + 1)
+        return dict(sorted(found.items(), key=lambda item: -item[1].count))
 
     def _read_all(self, read: Callable[[str], T], names: Iterable[str]) -> Iterator[T]:
         """Reads several files at a time, in order."""

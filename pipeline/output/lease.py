@@ -29,6 +29,10 @@ RENEW_SECONDS = 10.0
 DEAD_AFTER_SECONDS = 60.0
 
 
+class OutputBusyError(UserError):
+    """Another run is at work on the output."""
+
+
 class LeaseLostError(RuntimeError):
     """Another run has taken the output over: this one may commit nothing more."""
 
@@ -77,7 +81,7 @@ def refuse_if_held(output: Output) -> None:
     """Tells early, before anything is loaded, that another run is at work.
 
     Raises:
-      UserError: who holds the lease.
+      OutputBusyError: who holds the lease.
     """
     try:
         _refuse_if_live(output, read_lease(output))
@@ -89,7 +93,7 @@ def refuse_if_held(output: Output) -> None:
 
 def _refuse_if_live(output: Output, lease: Lease | None) -> None:
     if lease is not None and lease.is_live():
-        raise UserError(
+        raise OutputBusyError(
             f"--output {output.directory}: {lease.who} is at work there; wait for it or stop it. "
             f"If it is dead, its lease ends {DEAD_AFTER_SECONDS:.0f} s after it was last renewed"
         )
@@ -122,7 +126,8 @@ def held(output: Output, run_id: str) -> Iterator[Lease | None]:
     """Holds the lease within the body, renewing it; gives the dead lease that it took over, if any.
 
     Raises:
-      UserError: another run holds it, or the directory cannot be written.
+      OutputBusyError: another run holds it.
+      UserError: the directory cannot be written.
     """
     path = output.path(LEASE_FILE)
     try:
@@ -141,7 +146,9 @@ def held(output: Output, run_id: str) -> Iterator[Lease | None]:
         stored = write_if_unchanged(path, _text(mine), seen)
         if stored is None:
             refuse_if_held(output)
-            raise UserError(f"--output {output.directory}: another run took it at the same moment")
+            raise OutputBusyError(
+                f"--output {output.directory}: another run took it at the same moment"
+            )
     except (OSError, ValueError) as error:
         if isinstance(error, UserError) or logs.disk_is_full(str(error)):
             raise

@@ -6,13 +6,12 @@ them.
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
 import shlex
 from collections.abc import Sequence
 from typing import Any
-
-import numpy as np
 
 from pipeline.output.directory import Output
 from transforms import storage
@@ -34,10 +33,6 @@ from transforms.dataset.layout import (
 from transforms.errors import UserError, one_line
 
 _SECRET = re.compile(r"secret|token|password|access_key|key_id|connection_string")
-
-
-class DuplicateIdsError(RuntimeError):
-    """An id is in the output twice. Must never happen."""
 
 
 def overwrite(output: Output) -> None:
@@ -98,16 +93,6 @@ def clear_temporaries(output: Output) -> None:
     storage.delete([output.path(COPIES_DIRECTORY)])
 
 
-def earlier_plans(output: Output) -> list[str]:
-    """Paths of the plans that runs left which did not finish."""
-    directory = output.path(PLAN_DIRECTORY)
-    return [
-        storage.join(directory, name)
-        for name in storage.list_names(directory)
-        if name.endswith(".parquet")
-    ]
-
-
 def start(output: Output, run: dict[str, Any]) -> None:
     """Says which run is at work, and takes back what says that the output is finished."""
     storage.delete([output.path(SUCCESS_FILE), output.path(RUN_FILE)])
@@ -141,36 +126,6 @@ def read_started(output: Output) -> dict[str, Any] | None:
     names = [name for name in storage.list_names(directory) if name.endswith(".json")]
     paths = sorted((storage.join(directory, name) for name in names), key=storage.modified)
     return _read_json(paths[-1]) if paths else None
-
-
-def check_ids_unique(outputs: Sequence[Output]) -> None:
-    """Each id once, in the rows and error rows of all the given directories of parts.
-
-    Raises:
-      DuplicateIdsError: two runs must have written at the same time.
-    """
-    repeated = _repeated_hashes(outputs)
-    seen: set[str] = set()
-    for output in outputs if repeated else []:
-        for part in output.ids():
-            for image_id in part.ids():
-                if image_id in seen:
-                    raise DuplicateIdsError(
-                        f"{output.path(part.name)}: id {image_id!r} is in another part, too: two "
-                        "runs must have written at the same time; delete this part, and the same "
-                        "command computes again what is then missing"
-                    )
-                if hash(image_id) in repeated:
-                    seen.add(image_id)
-
-
-def _repeated_hashes(outputs: Sequence[Output]) -> set[int]:
-    """Hashes that ids share, by chance or because they are the same: of 8 bytes an id."""
-    hashes = [np.empty(0, np.int64)]
-    for output in outputs:
-        hashes += [np.fromiter(map(hash, part.ids()), np.int64) for part in output.ids()]
-    ordered = np.sort(np.concatenate(hashes))
-    return set(ordered[1:][ordered[1:] == ordered[:-1]].tolist())
 
 
 def finish(output: Output, report: dict[str, Any], succeeded: bool) -> None:
@@ -228,3 +183,10 @@ def _read_json(path: str) -> dict[str, Any] | None:
 
 def _json(content: dict[str, Any]) -> str:
     return json.dumps(content, indent=2) + "\n"
+
+
+def iso(seconds: float) -> str:
+    """A time since the epoch as people and programs read it, UTC."""
+    return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).isoformat(
+        timespec="seconds"
+    )

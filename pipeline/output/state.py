@@ -18,7 +18,7 @@ from pipeline.output.observer import (
     errors_path,
     images_per_second,
 )
-from pipeline.terminal import report
+from pipeline.output.run_record import iso
 from transforms.dataset.layout import JOURNAL_FILE
 
 State = Literal["running", "publishing", "interrupted", "finished"]
@@ -57,6 +57,11 @@ class Status:
     files: int
     unreadable: list[str]
 
+    @property
+    def at_work(self) -> bool:
+        """Whether a run is."""
+        return self.state in ("running", "publishing")
+
 
 def tell(found: Observation) -> Status:
     """What it means."""
@@ -87,7 +92,7 @@ def tell(found: Observation) -> Status:
         live=live,
         run=run,
         seconds_left=seconds_left,
-        last_commit=report.iso(max(commits)) if commits else None,
+        last_commit=iso(max(commits)) if commits else None,
         parts=len(seen),
         rows=sum(found.parts[path].rows for path in seen),
         errors=sum(found.parts[path].errors for path in seen),

@@ -9,15 +9,18 @@ import collections
 import dataclasses
 import functools
 from collections.abc import Iterable, Sequence
-from typing import Literal
 
 import pyarrow as pa
 
+from pipeline.options.values import Mode
 from pipeline.output.directory import Output
+from transforms.errors import UserError
 from transforms.inputs.patterns import UNLISTED
 from transforms.refs import ImageRef
 
-Mode = Literal["append", "sync"]
+
+class LimitError(UserError):
+    """A safety limit refuses what there is to do; nothing was changed."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,12 @@
-"""What the person sees while the job runs, read from committed parts: the same for any runner."""
+"""What the person sees while the job runs: images as they are done.
+
+On the machine at hand its processes tell; elsewhere it is read from committed parts, the same for
+any runner.
+"""
 
 from __future__ import annotations
 
+import collections
 import sys
 import threading
 import time
@@ -10,24 +15,31 @@ from types import TracebackType
 import tqdm
 
 from pipeline.output.directory import Output
+from transforms.machine import tally
 
 _POLL_SECONDS = 0.5
-_LINE_SECONDS = 30.0
+_FIRST_LINE_SECONDS = 5.0
+_LINE_SECONDS = 60.0
+
+# The rate is that of the last so many seconds, so that it follows and does not jump.
+_RATE_SECONDS = 60.0
 
 
 class Progress:
-    """A progress bar on a terminal, a plain line now and then elsewhere, on stderr.
+    """A progress bar on a terminal, a plain line every minute elsewhere, on stderr.
 
     Args:
       output: watched for new parts.
       total: images that this run will account for.
+      tally_directory: where the processes of this machine count; None: only parts tell.
     """
 
-    def __init__(self, output: Output, total: int):
+    def __init__(self, output: Output, total: int, tally_directory: str | None = None):
         self._output = Output(output.directory, dict(output.parts))
         self._total = total
+        self._tally = tally_directory
         self._rows, self._errors = output.rows, output.errors
-        self._started = time.monotonic()
+        self._seen = collections.deque([(time.monotonic(), 0)])
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="progress", daemon=True)
         self._bar: tqdm.tqdm | None = None
@@ -53,6 +65,7 @@ class Progress:
             self._bar.close()
 
     def _watch(self) -> None:
+        wait = min(_FIRST_LINE_SECONDS, _LINE_SECONDS)
         said = time.monotonic()
         while not self._stop.wait(_POLL_SECONDS):
             try:
@@ -61,14 +74,18 @@ class Progress:
                 continue  # a listing that fails is no reason to stop the job; the end reads it anew
             if self._bar is not None:
                 self._show()
-            elif time.monotonic() - said >= _LINE_SECONDS:
-                said = time.monotonic()
+            elif time.monotonic() - said >= wait:
+                said, wait = time.monotonic(), _LINE_SECONDS
                 print(self._line(), file=sys.stderr, flush=True)
 
     def _done(self) -> tuple[int, int]:
-        """Images accounted for in this run, and how many of them are errors."""
+        """Images that are done in this run, and how many of them are errors."""
         errors = self._output.errors - self._errors
-        return self._output.rows - self._rows + errors, errors
+        committed = self._output.rows - self._rows + errors
+        if self._tally is None:
+            return committed, errors
+        rows, failed = tally.read(self._tally)  # a shard that is done again counts again
+        return max(committed, min(rows + failed, self._total)), max(errors, failed)
 
     def _show(self) -> None:
         assert self._bar is not None
@@ -79,7 +96,11 @@ class Progress:
 
     def _line(self) -> str:
         done, errors = self._done()
-        seconds = time.monotonic() - self._started
-        rate = done / seconds
+        now = time.monotonic()
+        self._seen.append((now, done))
+        while now - self._seen[0][0] > _RATE_SECONDS and len(self._seen) > 2:
+            self._seen.popleft()
+        since, before = self._seen[0]
+        rate = (done - before) / (now - since)
         left = f"{(self._total - done) / rate / 60:.0f} min left" if rate else "no part yet"
         return f"{done:,} of {self._total:,} images, {rate:.1f}/s, {errors:,} errors, {left}"

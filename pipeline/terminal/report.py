@@ -2,91 +2,97 @@
 
 from __future__ import annotations
 
-import datetime
+import collections
+import dataclasses
 import importlib.metadata
 import platform
 import time
 from collections.abc import Sequence
 from typing import Any
 
-from pipeline.options.arguments import ImageOptions
+from pipeline import PROGRAM, __version__
+from pipeline.options.values import RunOptions
 from pipeline.output import run_record
 from pipeline.output.directory import Output
 from pipeline.planning.plan import Plan
+from pipeline.settings import Settings
+from pipeline.terminal.words import count
+from transforms.batches import StageSeconds
 from transforms.dataset.layout import ERRORS_DIRECTORY
 from transforms.dataset.part import Part
-from transforms.inputs.listing import Listing
 
-# Stages by name, and how they are told.
-_STAGES = {
-    "read": "read",
-    "decode": "decode",
-    "infer": "infer",
-    "write": "write",
-    "wait": "model waiting for images",
+_STAGES = tuple(field.name for field in dataclasses.fields(StageSeconds))
+
+# What a bundle does one after the other: these add up to its time.
+_IN_TURN = {
+    "infer": "in the model",
+    "wait": "waiting for images to be read and decoded",
+    "write": "writing",
 }
+
+# A shorter run is mostly first answers and last files.
+_SECONDS_FOR_A_RATE = 10.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Finished:
+    """A run whose images are all accounted for.
+
+    Attributes:
+      run_id: of the run.
+      started: when it began, in seconds since the epoch.
+      pipeline_seconds: how long its pipeline ran.
+      succeeded: whether no more images failed than `--max_error_rate` allows.
+      plan: what there was to do.
+      passed_over: files among the inputs that are no images, by suffix.
+      parts: those that it computed.
+      output: with all its parts.
+    """
+
+    run_id: str
+    started: float
+    pipeline_seconds: float
+    succeeded: bool
+    plan: Plan
+    passed_over: collections.Counter[str]
+    parts: Sequence[Part]
+    output: Output
 
 
 def summary(report: dict[str, Any], output: Output) -> list[str]:
-    """The five lines at the end."""
-    counts, seconds = report["counts"], report["seconds"]
-    wall = seconds["pipeline"] or 1.0
-    shares = ", ".join(f"{name} {seconds[stage] / wall:.0%}" for stage, name in _STAGES.items())
-    types = ", ".join(f"{count:,} {name}" for name, count in report["error_types"].items())
+    """The five lines at the end, and one for an example of each type of error."""
+    counts = report["counts"]
+    types = ", ".join(f"{number:,} {name}" for name, number in report["error_types"].items())
     errors = f"{counts['errors']:,}"
     if counts["errors"]:
         errors += f" ({types}), in {output.path(ERRORS_DIRECTORY)}"
-    done = counts["rows_of_this_run"] + counts["errors_of_this_run"]
-    rate = done / seconds["pipeline"] if seconds["pipeline"] else 0.0
     return [
         f"images   {counts['matched']:,} matched: {counts['rows_of_this_run']:,} rows and "
         f"{counts['errors_of_this_run']:,} errors now, {counts['done_before']:,} done before",
         f"errors   {errors}",
-        f"rate     {rate:.1f} images/s in {seconds['pipeline']:.1f} s, after "
-        f"{seconds['start_up']:.1f} s to list, load and plan",
-        f"time     {shares} of the {seconds['pipeline']:.1f} s (threads and workers add up)",
+        *_examples(report),
+        f"rate     {_rate(report)}",
+        f"time     {_shares(report['seconds'])}",
         f"output   {output.directory}: {count(counts['parts'], 'part')}, "
         f"{count(counts['rows'], 'row')}, "
         f"{report['fingerprint']['vector']}",
     ]
 
 
-def run_report(
-    options: ImageOptions,
-    argv: list[str],
-    run_id: str,
-    plan: Plan,
-    listing: Listing,
-    output: Output,
-    now: Sequence[Part],
-    started: float,
-    pipeline_seconds: float,
-    succeeded: bool,
-) -> dict[str, Any]:
-    """The content of `_run.json`, but for the fingerprint.
-
-    Args:
-      options: the command line.
-      argv: as it was typed.
-      run_id: of this run.
-      plan: what there was to do.
-      listing: what the inputs hold.
-      output: with all its parts.
-      now: the parts that this run computed.
-      started: when the run began, in seconds since the epoch.
-      pipeline_seconds: how long the pipeline ran.
-      succeeded: whether no more images failed than `--max_error_rate` allows.
-    """
+def run_report(options: RunOptions, settings: Settings, run: Finished) -> dict[str, Any]:
+    """The content of `_run.json`."""
     ended = time.time()
-    stages = {stage: sum(part.seconds.get(stage, 0.0) for part in now) for stage in _STAGES}
+    stages = {stage: sum(part.seconds.get(stage, 0.0) for part in run.parts) for stage in _STAGES}
+    plan, output = run.plan, run.output
+    errors = output.error_examples()
     return {
-        "run_id": run_id,
-        "command": run_record.command_line(argv),
-        "arguments": run_record.without_secrets(argv),
-        "mode": options.mode,
-        "succeeded": succeeded,
-        "started": iso(started),
-        "ended": iso(ended),
+        "run_id": run.run_id,
+        "command": run_record.command_line(options.words),
+        "arguments": run_record.without_secrets(options.words),
+        "mode": options.output.mode,
+        "succeeded": run.succeeded,
+        "started": run_record.iso(run.started),
+        "ended": run_record.iso(ended),
         "counts": {
             "matched": plan.matched,
             "new": plan.new,
@@ -96,43 +102,59 @@ def run_report(
             "unchanged": plan.unchanged,
             "kept": plan.kept,
             "done_before": plan.matched - plan.computes,
-            "rows_of_this_run": sum(part.rows for part in now),
-            "errors_of_this_run": sum(part.errors for part in now),
+            "rows_of_this_run": sum(part.rows for part in run.parts),
+            "errors_of_this_run": sum(part.errors for part in run.parts),
             "parts": len(output.parts),
             "rows": output.rows,
             "errors": output.errors,
-            "passed_over": listing.passed_over.total(),
+            "passed_over": run.passed_over.total(),
         },
-        "error_types": dict(output.error_types().most_common()),
-        "passed_over": dict(listing.passed_over.most_common()),
+        "error_types": {name: example.count for name, example in errors.items()},
+        "error_examples": {
+            name: {"id": example.id, "message": example.message} for name, example in errors.items()
+        },
+        "passed_over": dict(run.passed_over.most_common()),
         "seconds": {
-            "start_up": round(ended - started - pipeline_seconds, 3),
-            "pipeline": round(pipeline_seconds, 3),
+            "start_up": round(ended - run.started - run.pipeline_seconds, 3),
+            "pipeline": round(run.pipeline_seconds, 3),
             **{stage: round(seconds, 3) for stage, seconds in stages.items()},
         },
-        "max_error_rate": options.max_error_rate,
+        "max_error_rate": options.limits.max_error_rate,
         "versions": _versions(),
+        "fingerprint": dict(settings.part_format.fingerprint),
+        "parity": settings.parity and dataclasses.asdict(settings.parity),
     }
+
+
+def _examples(report: dict[str, Any]) -> list[str]:
+    return [
+        f"         {name}, such as {example['id']}: {example['message']}"
+        for name, example in report["error_examples"].items()
+    ]
+
+
+def _rate(report: dict[str, Any]) -> str:
+    counts, seconds = report["counts"], report["seconds"]
+    done = counts["rows_of_this_run"] + counts["errors_of_this_run"]
+    took = seconds["pipeline"]
+    start_up = f"after {seconds['start_up']:.1f} s to list, load and plan"
+    if not done:
+        return f"nothing was computed, {start_up}"
+    if took < _SECONDS_FOR_A_RATE:
+        return f"{count(done, 'image')} in {took:.1f} s, {start_up}; too short a run for a rate"
+    return f"{done / took:.1f} images/s: {count(done, 'image')} in {took:.1f} s, {start_up}"
+
+
+def _shares(seconds: dict[str, float]) -> str:
+    """Where the time of the pipeline went, in shares that add up."""
+    total = sum(seconds[stage] for stage in _IN_TURN)
+    if not total:
+        return "nothing was computed"
+    return ", ".join(f"{seconds[stage] / total:.0%} {what}" for stage, what in _IN_TURN.items())
 
 
 def _versions() -> dict[str, str]:
     packages = ["apache-beam", "tensorflow", "pyarrow", "numpy"]
-    return {"python": platform.python_version()} | {
+    return {PROGRAM: __version__, "python": platform.python_version()} | {
         name: importlib.metadata.version(name) for name in packages
     }
-
-
-def iso(seconds: float) -> str:
-    """A time since the epoch as people and programs read it, UTC."""
-    return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).isoformat(
-        timespec="seconds"
-    )
-
-
-def count(number: int, noun: str) -> str:
-    """A number with its noun.
-
-    >>> count(1, "part"), count(2000, "row")
-    ('1 part', '2,000 rows')
-    """
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from pipeline import settings
-from pipeline.options.arguments import parse
+from pipeline.options.door import read_options
 from pipeline.settings import Settings
 from tests.helpers.tiny_model import TINY_SIZE, TINY_WIDTH, save_tiny_model
 from transforms.errors import UserError
@@ -20,8 +20,10 @@ CLASSIFY = ("--task", "classification")
 
 
 def resolve(model: pathlib.Path | str, *flags: str, containers: Sequence[str] = ()) -> Settings:
-    parsed = parse(["--input", "in", "--output", "out", "--model", str(model), *flags])
-    return settings.resolve(parsed, settings.open_model(parsed), list(containers))
+    words = ["--input", "in", "--output", "out", "--model", str(model), *flags]
+    options = read_options(words)
+    source = settings.open_model(options.model, options.engine)
+    return settings.resolve(options, source, list(containers))
 
 
 def mistake(model: pathlib.Path | str, *flags: str, containers: Sequence[str] = ()) -> str:

@@ -13,6 +13,7 @@ of an animation the first frame is used.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import io
@@ -24,6 +25,7 @@ from transforms.images import jpeg
 from transforms.images.headers import ImageHeader, read_header
 from transforms.images.resize import resize
 from transforms.images.spec import ImageSpec
+from transforms.machine import native_stderr
 from transforms.machine.tensorflow_import import import_tensorflow
 
 
@@ -115,14 +117,22 @@ def _decode(data: bytes, header: ImageHeader, spec: ImageSpec) -> np.ndarray:
     # TensorFlow drops the alpha of every format but WebP by itself.
     channels = 4 if header.format == "WebP" and header.alpha else 3
     try:
-        pixels = tf.raw_ops.DecodeImage(
-            contents=data, channels=channels, dtype=tf.uint8, expand_animations=False
-        ).numpy()
+        with _without_libjpeg_warnings(header):
+            pixels = tf.raw_ops.DecodeImage(
+                contents=data, channels=channels, dtype=tf.uint8, expand_animations=False
+            ).numpy()
         return pixels[:, :, :3]
     except tf_errors as error:
         raise CorruptImageError(
             f"truncated or damaged {header.format}: {one_line(error)}"
         ) from None
+
+
+def _without_libjpeg_warnings(header: ImageHeader) -> contextlib.AbstractContextManager[None]:
+    """A JPEG that comes to TensorFlow is odd or damaged: libjpeg says so, and of which not."""
+    if header.format == "JPEG":
+        return native_stderr.without(native_stderr.LIBJPEG)
+    return contextlib.nullcontext()
 
 
 @functools.cache

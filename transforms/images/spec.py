@@ -6,6 +6,8 @@ import dataclasses
 from typing import Literal
 
 InputKind = Literal["pixels", "encoded", "example"]
+PixelMode = Literal["exact", "uint8"]
+DecodeMode = Literal["exact", "fast"]
 
 DEFAULT_MAX_PIXELS = 178_956_970
 DEFAULT_MAX_FILE_BYTES = 256 * 2**20
@@ -29,8 +31,8 @@ class ImageSpec:
 
     height: int
     width: int
-    pixels: Literal["exact", "uint8"] = "exact"
-    decode: Literal["exact", "fast"] = "exact"
+    pixels: PixelMode = "exact"
+    decode: DecodeMode = "exact"
     kind: InputKind = "pixels"
     max_pixels: int = DEFAULT_MAX_PIXELS
     max_file_bytes: int = DEFAULT_MAX_FILE_BYTES

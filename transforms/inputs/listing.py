@@ -23,8 +23,41 @@ from transforms.refs import ImageRef
 
 InputFormat = Literal["auto", "files", "tfrecord"]
 
-IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".dib", ".webp"}
+JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
+IMAGE_SUFFIXES = frozenset({*JPEG_SUFFIXES, ".png", ".gif", ".bmp", ".dib", ".webp"})
+
+# Images, too, but of formats that are not decoded here.
+UNDECODED_SUFFIXES = frozenset(
+    [
+        ".tif",
+        ".tiff",
+        ".heic",
+        ".heif",
+        ".hif",
+        ".avif",
+        ".jxl",
+        ".jp2",
+        ".j2k",
+        ".jpx",
+        ".psd",
+        ".exr",
+        ".hdr",
+        ".tga",
+        ".pcx",
+        ".ppm",
+        ".pgm",
+        ".pnm",
+        ".ico",
+        ".svg",
+        ".cr2",
+        ".cr3",
+        ".nef",
+        ".arw",
+        ".dng",
+        ".orf",
+        ".rw2",
+        ".raf",
+    ]
 )
 
 _TFRECORD_NAME = re.compile(r"\.tfrecords?(?=$|[-._])", re.IGNORECASE)
@@ -39,11 +72,13 @@ class Listing:
       refs: one for each image, sorted by URI and record; ids are unique.
       passed_over: files in directories that are no images, counted by suffix.
       containers: the TFRecord files among the inputs, sorted.
+      only_jpegs: whether by their names all images are JPEGs.
     """
 
     refs: list[ImageRef]
     passed_over: collections.Counter[str]
     containers: list[str]
+    only_jpegs: bool = False
 
 
 def list_images(
@@ -68,12 +103,14 @@ def list_images(
     found, passed_over = _find(inputs, input_format)
     containers: list[FoundFile] = []
     refs: list[ImageRef] = []
+    only_jpegs = True
     while found:  # there may be millions: none is kept once it is a ref
         file = found.popleft()
         if _is_container(file, input_format):
             containers.append(file)
         else:
             refs += files.list_refs(file, _label(file.uri, label_from_parent))
+            only_jpegs = only_jpegs and file.uri.lower().endswith(JPEG_SUFFIXES)
     with concurrent.futures.ThreadPoolExecutor(_SCAN_THREADS) as pool:
         for records in pool.map(
             lambda file: tfrecord.list_refs(file, _label(file.uri, label_from_parent), id_key),
@@ -83,7 +120,12 @@ def list_images(
     if not refs:
         raise UserError(f"--input {' '.join(inputs)}: the TFRecord files hold no records")
     refs.sort(key=_by_place)
-    return Listing(_with_unique_ids(refs), passed_over, sorted(file.uri for file in containers))
+    return Listing(
+        _with_unique_ids(refs),
+        passed_over,
+        sorted(file.uri for file in containers),
+        only_jpegs and not containers,
+    )
 
 
 def is_tfrecord_name(name: str) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-import tempfile
 import threading
-from collections.abc import Iterator
+
+from transforms.machine import native_stderr
 
 _lock = threading.Lock()
 
@@ -23,7 +23,7 @@ def import_tensorflow() -> None:
         if "tensorflow" in sys.modules:
             return
         quiet = os.environ.get("TF_CPP_MIN_LOG_LEVEL", "0") != "0"
-        with _native_stderr_held_back() if quiet else contextlib.nullcontext():
+        with native_stderr.shown_if_it_fails() if quiet else contextlib.nullcontext():
             import tensorflow
 
         if not tensorflow.config.threading.get_intra_op_parallelism_threads():
@@ -31,25 +31,3 @@ def import_tensorflow() -> None:
             # cores. TF_NUM_INTRAOP_THREADS has the last word.
             wanted = int(os.environ.get("TF_NUM_INTRAOP_THREADS", 1))
             tensorflow.config.threading.set_intra_op_parallelism_threads(wanted)
-
-
-@contextlib.contextmanager
-def _native_stderr_held_back() -> Iterator[None]:
-    """Holds back what native code writes to stderr; what Python prints in any thread appears."""
-    sys.stderr.flush()
-    real = os.dup(2)
-    python_stderr = sys.stderr
-    sys.stderr = os.fdopen(os.dup(real), "w", buffering=1, encoding="utf-8", errors="replace")
-    with tempfile.TemporaryFile() as held:
-        os.dup2(held.fileno(), 2)
-        try:
-            yield
-        except BaseException:
-            held.seek(0)
-            os.write(real, held.read())
-            raise
-        finally:
-            os.dup2(real, 2)
-            os.close(real)
-            ours, sys.stderr = sys.stderr, python_stderr
-            ours.flush()

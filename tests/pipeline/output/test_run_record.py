@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.output import run_record
+from pipeline.output.accounting import DuplicateIdsError, check_ids_unique
 from pipeline.output.directory import Output, open_output
 from tests.pipeline.output.test_directory import (
     SETTINGS,
@@ -177,21 +178,21 @@ def test_starting_in_a_new_directory_makes_it(tmp_path: pathlib.Path) -> None:
 
 def test_an_id_that_is_there_twice_is_seen(tmp_path: pathlib.Path) -> None:
     commit(tmp_path, A, 2, [CorruptImageError("y")])
-    run_record.check_ids_unique([opened(tmp_path)])
+    check_ids_unique([opened(tmp_path)])
     (tmp_path / f"part-{B}.parquet").write_bytes((tmp_path / f"part-{A}.parquet").read_bytes())
-    with pytest.raises(run_record.DuplicateIdsError, match=f"part-{B}.*{A}/0.*is in another part"):
-        run_record.check_ids_unique([opened(tmp_path)])
+    with pytest.raises(DuplicateIdsError, match=f"part-{B}.*{A}/0.*is in another part"):
+        check_ids_unique([opened(tmp_path)])
 
 
 def test_an_id_in_what_is_about_to_be_published_is_seen_too(tmp_path: pathlib.Path) -> None:
     commit(tmp_path, A, 2)
     commit(tmp_path / "_staging", B, 1, [CorruptImageError("y")])
     staging = Output(str(tmp_path / "_staging")).refresh()
-    run_record.check_ids_unique([opened(tmp_path), staging])
+    check_ids_unique([opened(tmp_path), staging])
     commit(tmp_path / "_copies", A, 1)
     copies = Output(str(tmp_path / "_copies")).refresh()
-    with pytest.raises(run_record.DuplicateIdsError, match=f"_copies/part-{A}.*{A}/0"):
-        run_record.check_ids_unique([opened(tmp_path), staging, copies])
+    with pytest.raises(DuplicateIdsError, match=f"_copies/part-{A}.*{A}/0"):
+        check_ids_unique([opened(tmp_path), staging, copies])
 
 
 def test_the_command_is_kept_without_its_secrets() -> None:

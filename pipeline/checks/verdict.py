@@ -1,0 +1,138 @@
+"""Whether an output is whole, and still what would be computed. Writes nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from pipeline import settings
+from pipeline.checks.parts import Checked, check_parts
+from pipeline.checks.recompute import Recomputed, recompute
+from pipeline.checks.sample import Sample, StoredImage
+from pipeline.options.door import read_options
+from pipeline.output import lease, run_record
+from pipeline.output.directory import Output
+from transforms import storage
+from transforms.dataset import snapshot
+from transforms.dataset.layout import SNAPSHOT_FILE, is_part_name
+from transforms.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """What was found.
+
+    Attributes:
+      parts: how many there are.
+      checked: what is in them.
+      recomputed: how the sample came out; None if there was nothing to compute again.
+      problems: all that is wrong, one line each.
+      notes: what else there is to know, one line each.
+    """
+
+    parts: int
+    checked: Checked
+    recomputed: Recomputed | None
+    problems: list[str]
+    notes: list[str]
+
+
+def verify(output: Output, size: int, seed: int, flags: Sequence[str] = ()) -> Verdict:
+    """Checks an output.
+
+    Args:
+      output: an output of `pipeline.run`.
+      size: how many images are computed again.
+      seed: which ones.
+      flags: of `pipeline.run`, in addition to those that the last run was given.
+
+    Raises:
+      UserError: a run is at work there, or the run's own options cannot be used any more.
+    """
+    lease.refuse_if_held(output)
+    try:
+        state = snapshot.read_snapshot(output.directory)
+    except ValueError as error:
+        raise UserError(f"{error}; the next run writes it anew, delete it") from error
+    names = [name for name in storage.list_names(output.directory) if is_part_name(name)]
+    sample = Sample(size, seed)
+    checked = check_parts(output, names, state, sample)
+    run, problems = _last_run(output)
+    problems = checked.problems + problems
+    if run and "counts" in run:
+        problems += _count_problems(output, checked, names, state, run["counts"])
+    recomputed = None
+    if sample.images and run:
+        arguments = [*run["arguments"], *flags]
+        recomputed, more = _recompute(output, sample.images, arguments, checked)
+        problems += more + recomputed.problems
+    return Verdict(len(names), checked, recomputed, problems, _notes(run))
+
+
+def _last_run(output: Output) -> tuple[dict[str, Any] | None, list[str]]:
+    """What `_run.json` says, or what is known of a run that did not finish; and what is wrong."""
+    try:
+        report = run_record.read_report(output)
+    except ValueError as error:
+        return None, [f"{error}; the next run writes it anew"]
+    if report is not None:
+        return report, []
+    interrupted = run_record.read_started(output)
+    how = f": {interrupted['command']}" if interrupted else ""
+    return interrupted, [
+        f"{output.directory}: the last run did not finish; the same command again continues{how}"
+    ]
+
+
+def _notes(run: dict[str, Any] | None) -> list[str]:
+    """What is no fault of the parts."""
+    if run is None or run.get("succeeded", True):
+        return []
+    return [
+        f"the last run failed, with more errors than --max_error_rate {run['max_error_rate']:g} "
+        "allows: what it could compute is here, and there is no _SUCCESS"
+    ]
+
+
+def _count_problems(
+    output: Output,
+    checked: Checked,
+    names: Sequence[str],
+    state: snapshot.Snapshot,
+    counts: dict[str, int],
+) -> list[str]:
+    """Where parts, `_snapshot.json` and `_run.json` of a finished run do not agree."""
+    problems = [
+        f"{output.path(name)}: no run has finished with it ({SNAPSHOT_FILE} does not "
+        "list it); the command of the run takes it up"
+        for name in names
+        if name not in state.checksums
+    ]
+    for what, there in (("rows", checked.rows), ("errors", checked.errors)):
+        if there != counts[what]:
+            problems.append(
+                f"{output.directory}: {there:,} {what} in the parts, {run_record.RUN_FILE} says "
+                f"{counts[what]:,}"
+            )
+    # Earlier versions did not tell how many rows are of images that the inputs do not hold.
+    accounted = counts["matched"] + counts.get("kept", 0)
+    if "kept" in counts and counts["rows"] + counts["errors"] != accounted:
+        problems.append(
+            f"{output.path(run_record.RUN_FILE)}: {counts['rows'] + counts['errors']:,} rows and "
+            f"error rows for {accounted:,} images"
+        )
+    return problems
+
+
+def _recompute(
+    output: Output, images: list[StoredImage], arguments: list[str], checked: Checked
+) -> tuple[Recomputed, list[str]]:
+    options = read_options([*arguments, "--output", output.directory])
+    source = settings.open_model(options.model, options.engine)
+    before = checked.fingerprint.get("engine")
+    resolved = settings.resolve(options, source, sorted(checked.containers), before)
+    now = dict(resolved.part_format.fingerprint)
+    differing = run_record.differences(checked.fingerprint, now)
+    problems = [f"{output.directory}: other settings now: {what}" for what in differing]
+    return recompute(images, resolved), problems

@@ -1,0 +1,55 @@
+"""The settings that decide ids, numbers and columns: what one output shares.
+
+A change in pixels, numbers or columns belongs here: an output of other settings is then refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+from pipeline.options.values import InputOptions
+from transforms.dataset.columns import PartFormat
+from transforms.engines import EngineName, Precision
+from transforms.images.spec import ImageSpec
+from transforms.models.source import ModelSource, files_sha256
+
+
+def fingerprint(
+    options: InputOptions,
+    source: ModelSource,
+    engine: EngineName,
+    precision: Precision,
+    image: ImageSpec,
+    part_format: PartFormat,
+) -> tuple[tuple[str, str], ...]:
+    """The settings that decide ids, numbers and columns, by name: what one output shares."""
+    kept = [f"{c.name}:{'list of ' if c.is_list else ''}{c.kind}" for c in part_format.kept]
+    names = "\n".join(part_format.class_names)
+    entries = {
+        "model": source.name if source.is_builtin else "SavedModel",
+        "model_sha256": files_sha256(source)[:16],
+        "task": source.task,
+        "input": image.kind,
+        "image_size": f"{image.height}x{image.width}" if image.kind == "pixels" else "as stored",
+        "signature": source.signature or "default",
+        "tags": "default" if source.tags is None else ",".join(source.tags) or "none",
+        "output_key": source.output_key or "default",
+        "pool": source.pool or "none",
+        "model_args": json.dumps(dict(source.arguments), sort_keys=True),
+        "pixels": image.pixels,
+        "decode": image.decode,
+        "resize": "bilinear",
+        "engine": engine,
+        "precision": precision,
+        "vector": f"{part_format.vector_column} float32[{part_format.width}]",
+        "top_k": str(part_format.top_k),
+        "activation": part_format.activation,
+        "labels_sha256": hashlib.sha256(names.encode()).hexdigest()[:16] if names else "none",
+        "label_from_parent": str(options.label_from_parent),
+        "keep": ",".join(kept) or "none",
+        "tfrecord_image_key": options.image_key,
+        "version": options.version,
+        "tfrecord_id_key": options.id_key or "FILE#INDEX",
+    }
+    return tuple(sorted(entries.items()))

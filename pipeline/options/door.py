@@ -1,0 +1,63 @@
+"""From the words of the command line to the values that the program works with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from apache_beam.options.pipeline_options import TestOptions
+
+from pipeline.options import arguments, model, values
+
+
+def read_options(words: Sequence[str]) -> values.RunOptions:
+    """The options of `pipeline.run`.
+
+    Raises:
+      UserError: a flag is missing, unknown or has an unusable value.
+      SystemExit: after `--help`.
+    """
+    parsed = arguments.parse(list(words))
+    return values.RunOptions(
+        words=tuple(words),
+        input=values.InputOptions(
+            paths=tuple(parsed.input),
+            format=parsed.input_format,
+            image_key=parsed.tfrecord_image_key,
+            id_key=parsed.tfrecord_id_key,
+            keep=tuple(arguments.kept_names(parsed)),
+            label_from_parent=parsed.label_from_parent,
+            version=parsed.version,
+        ),
+        model=model.model_options(parsed),
+        engine=values.EngineOptions(
+            name=parsed.engine,
+            precision=parsed.precision,
+            min_cosine=parsed.min_cosine,
+            batch_size=parsed.batch_size,
+        ),
+        pixels=values.PixelOptions(
+            size=model.image_size(parsed),
+            pixels=parsed.pixels,
+            decode=parsed.decode,
+            max_pixels=parsed.max_pixels,
+            max_file_bytes=parsed.max_file_bytes,
+        ),
+        output=values.OutputOptions(
+            directory=parsed.output,
+            rows_per_file=parsed.rows_per_file,
+            overwrite=parsed.overwrite,
+            mode=parsed.mode,
+            retry_errors=parsed.retry_errors,
+        ),
+        classes=values.ClassOptions(
+            names_file=parsed.labels_file,
+            top_k=parsed.top_k,
+            activation=parsed.activation,
+        ),
+        limits=values.LimitOptions(
+            max_error_rate=parsed.max_error_rate,
+            max_gone_rate=parsed.max_gone_rate,
+        ),
+        dry_run=bool(parsed.view_as(TestOptions).dry_run),
+        beam=parsed,
+    )

@@ -1,0 +1,154 @@
+"""What a run is asked to do, as small frozen values: each room of the program gets its own.
+
+Made once from the command line, at the door; nothing behind it looks at flags.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, Literal
+
+from apache_beam.options.pipeline_options import PipelineOptions
+
+from transforms.dataset.scores import Activation
+from transforms.engines import EngineChoice, Precision
+from transforms.images.spec import DecodeMode, PixelMode
+from transforms.inputs.listing import InputFormat
+from transforms.models.source import Pool, Task
+
+Mode = Literal["append", "sync"]
+BatchSize = int | Literal["auto"]
+
+
+@dataclasses.dataclass(frozen=True)
+class InputOptions:
+    """What to read.
+
+    Attributes:
+      paths: files, directories, globs.
+      format: what a file is.
+      image_key, id_key: features of a `tf.Example`.
+      keep: features that become columns.
+      label_from_parent: whether the name of an image's directory becomes a column.
+      version: what tells that an image has changed.
+    """
+
+    paths: tuple[str, ...]
+    format: InputFormat
+    image_key: str
+    id_key: str | None
+    keep: tuple[str, ...]
+    label_from_parent: bool
+    version: Literal["mtime", "sha256"]
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelOptions:
+    """Which model, and how it is called.
+
+    Attributes:
+      handle: directory, archive, URL, …, or the built-in's name.
+      sha256: the only digest that is accepted; None: any.
+      trusted: whether ops that reach outside the model are accepted.
+      task, signature, tags, output_key, pool, arguments: as in `ModelSource`.
+    """
+
+    handle: str
+    sha256: str | None
+    trusted: bool
+    task: Task
+    signature: str | None
+    tags: tuple[str, ...] | None
+    output_key: str | None
+    pool: Pool | None
+    arguments: tuple[tuple[str, Any], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class EngineOptions:
+    """What runs the model, and how far its numbers may be from TensorFlow's in float32."""
+
+    name: EngineChoice
+    precision: Precision
+    min_cosine: float
+    batch_size: BatchSize
+
+
+@dataclasses.dataclass(frozen=True)
+class PixelOptions:
+    """How the model is to see images, and which are refused.
+
+    Attributes:
+      size: height and width of its input in pixels; None: what it fixes.
+      pixels, decode, max_pixels, max_file_bytes: as in `ImageSpec`.
+    """
+
+    size: tuple[int, int] | None
+    pixels: PixelMode
+    decode: DecodeMode
+    max_pixels: int
+    max_file_bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class OutputOptions:
+    """Where the rows go, and how.
+
+    Attributes:
+      directory: local path or URI.
+      rows_per_file: images in a part, about.
+      overwrite: whether an earlier output goes first.
+      mode: what becomes of rows of changed and gone images.
+      retry_errors: whether error rows are tried again.
+    """
+
+    directory: str
+    rows_per_file: int
+    overwrite: bool
+    mode: Mode
+    retry_errors: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassOptions:
+    """What is told of the classes, besides the logits.
+
+    Attributes:
+      names_file: local file of class names, one a line.
+      top_k: how many best classes; None: 5 where their names are known, else 0.
+      activation: what makes scores of logits; None: the built-in's, else none.
+    """
+
+    names_file: str | None
+    top_k: int | None
+    activation: Activation | None
+
+
+@dataclasses.dataclass(frozen=True)
+class LimitOptions:
+    """What is tolerated: shares from 0 to 1 of images that fail, and of rows that may go."""
+
+    max_error_rate: float
+    max_gone_rate: float
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """All of it.
+
+    Attributes:
+      words: the command line as it was typed, for the run's record.
+      dry_run: whether the plan is printed and nothing done.
+      beam: the options of Beam and its runners.
+    """
+
+    words: tuple[str, ...]
+    input: InputOptions
+    model: ModelOptions
+    engine: EngineOptions
+    pixels: PixelOptions
+    output: OutputOptions
+    classes: ClassOptions
+    limits: LimitOptions
+    dry_run: bool
+    beam: PipelineOptions

@@ -1,0 +1,28 @@
+"""The images that a run is asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from pipeline.options.values import InputOptions
+from transforms.inputs.content_versions import with_content_versions
+from transforms.inputs.listing import Listing, list_images
+
+
+def list_inputs(options: InputOptions, max_file_bytes: int) -> Listing:
+    """Lists what the options stand for.
+
+    Args:
+      options: what to read.
+      max_file_bytes: what is larger is not read for its version.
+
+    Raises:
+      UserError: an input matches nothing; the message names it.
+    """
+    listing = list_images(
+        list(options.paths), options.format, options.id_key, options.label_from_parent
+    )
+    if options.version == "sha256":
+        refs = with_content_versions(listing.refs, max_file_bytes)
+        listing = dataclasses.replace(listing, refs=refs)
+    return listing

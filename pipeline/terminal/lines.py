@@ -1,0 +1,56 @@
+"""The lines that a run says while it is at work, on stderr."""
+
+from __future__ import annotations
+
+import collections
+import sys
+from collections.abc import Iterator
+
+from pipeline.settings import Settings
+from pipeline.terminal.words import count
+from transforms.inputs.listing import UNDECODED_SUFFIXES
+
+
+def say(*lines: str) -> None:
+    """Says each line at once."""
+    for line in lines:
+        print(line, file=sys.stderr, flush=True)
+
+
+def passed_over_text(passed_over: collections.Counter[str]) -> str:
+    """The end of the plan's line: what the inputs hold besides images that can be decoded."""
+    images, others = split_passed_over(passed_over)
+    text = ""
+    if images:
+        text += f"; cannot decode {count(images.total(), 'image')} ({_kinds(images)}): "
+        text += "convert them to JPEG or PNG"
+    if others:
+        text += f"; passed over {others.total():,} other files ({_kinds(others)})"
+    return text
+
+
+def split_passed_over(
+    passed_over: collections.Counter[str],
+) -> tuple[collections.Counter[str], collections.Counter[str]]:
+    """Images of formats that are not decoded here, and what is no image, by suffix."""
+    images = {suffix: n for suffix, n in passed_over.items() if suffix in UNDECODED_SUFFIXES}
+    return collections.Counter(images), passed_over - collections.Counter(images)
+
+
+def _kinds(counts: collections.Counter[str]) -> str:
+    kinds = ", ".join(f"{number:,} {suffix}" for suffix, number in counts.most_common(5))
+    return kinds + ("" if len(counts) <= 5 else ", …")
+
+
+def engine_lines(settings: Settings) -> Iterator[str]:
+    """What was chosen to run the model, and how far it is from TensorFlow."""
+    if settings.rates:
+        measured = ", ".join(f"{size}: {rate:.0f}/s" for size, rate in settings.rates.items())
+        yield f"batch size {settings.batch_size} (the model on blank images, {measured})"
+    if settings.passed_over:
+        yield f"engine {settings.engine}; passed over: {settings.passed_over}"
+    if settings.parity:
+        yield (
+            f"engine {settings.engine} {settings.precision} against tensorflow float32: "
+            f"{settings.parity}"
+        )

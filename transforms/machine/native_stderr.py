@@ -1,0 +1,86 @@
+"""What libraries write to file descriptor 2 past all of Python's logging.
+
+The descriptor is the process's: while it is held back, what other native code writes is held back,
+too, and shown a moment later. One thread at a time holds it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+
+# What libjpeg says of a damaged image, without naming it (jerror.h).
+LIBJPEG = (
+    b"Application transferred",
+    b"Bogus ",
+    b"Corrupt JPEG data",
+    b"Empty JPEG image",
+    b"Inconsistent progression",
+    b"Input file read error",
+    b"Invalid JPEG file",
+    b"Invalid SOS parameters",
+    b"Invalid component ID",
+    b"Invalid progressive",
+    b"Not a JPEG file",
+    b"Premature end of",
+    b"Sorry, there are legal restrictions",
+    b"Unknown Adobe color",
+    b"Unsupported ",
+    b"Warning: unknown JFIF",
+)
+
+_lock = threading.Lock()
+
+
+@contextlib.contextmanager
+def shown_if_it_fails() -> Iterator[None]:
+    """Drops what native code writes, unless the body raises; what Python prints appears."""
+    with _held_back() as (held, real):
+        python_stderr = sys.stderr
+        sys.stderr = os.fdopen(os.dup(real), "w", buffering=1, encoding="utf-8", errors="replace")
+        try:
+            yield
+        except BaseException:
+            os.write(real, _read(held))
+            raise
+        finally:
+            ours, sys.stderr = sys.stderr, python_stderr
+            ours.flush()
+
+
+@contextlib.contextmanager
+def without(prefixes: tuple[bytes, ...]) -> Iterator[None]:
+    """Drops the lines that begin with one of `prefixes`; all others appear afterwards."""
+    with _held_back() as (held, real):
+        try:
+            yield
+        finally:
+            lines = _read(held).splitlines(keepends=True)
+            told = b"".join(line for line in lines if not line.startswith(prefixes))
+            if told:
+                os.write(real, told)
+
+
+@contextlib.contextmanager
+def _held_back() -> Iterator[tuple[int, int]]:
+    """The file that takes what is written, and where it would have gone."""
+    with _lock, tempfile.TemporaryFile() as file:
+        try:
+            real = os.dup(2)
+        except OSError:  # it is closed
+            yield file.fileno(), file.fileno()
+            return
+        os.dup2(file.fileno(), 2)
+        try:
+            yield file.fileno(), real
+        finally:
+            os.dup2(real, 2)
+            os.close(real)
+
+
+def _read(held: int) -> bytes:
+    return os.pread(held, os.fstat(held).st_size, 0)
