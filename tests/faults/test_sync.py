@@ -256,7 +256,7 @@ def test_an_input_that_vanished_changes_nothing(
     before = versions(tmp_path / "out")
     shutil.rmtree(tmp_path / "in" / "000")
     refused = run_here(*base)
-    assert refused.code == 2
+    assert refused.code == 4
     assert "20 of 21 rows are of images that the inputs no longer hold" in refused.err
     assert versions(tmp_path / "out") == before
 

@@ -244,6 +244,20 @@ def test_watch_goes_on_until_the_run_ends(tmp_path: pathlib.Path, tiny_model: pa
     os.close(leader)
 
 
+def test_watch_waits_for_a_run_to_begin(
+    tmp_path: pathlib.Path, tiny_model: pathlib.Path, run_here: Run
+) -> None:
+    out = tmp_path / "out"
+    write_random_images(tmp_path / "in", 20)
+    with watching(out, "--json") as early:
+        assert "for a run to begin there" in early.stderr.readline()
+        command = ["--input", tmp_path / "in", "--output", out, "--model", tiny_model]
+        assert run_here(*command).code == 0
+        told, _ = early.communicate(timeout=60)
+    assert early.returncode == 0
+    assert json.loads(told.splitlines()[-1])["state"] == "finished"
+
+
 @pytest.mark.parametrize("place", ["before_journal", "after_journal", "after_moves"])
 def test_a_sync_is_told_while_it_replaces(
     small: pathlib.Path,
@@ -352,7 +366,10 @@ def test_an_object_store_is_told_alike(small: pathlib.Path, monkeypatch, capfd) 
 # Mistakes
 
 
-def test_a_directory_without_an_output_is_a_mistake(tmp_path: pathlib.Path, capfd) -> None:
+def test_a_directory_without_an_output_is_a_mistake(
+    tmp_path: pathlib.Path, capfd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(status, "_BEGIN_SECONDS", -1.0)  # for which --watch waits
     for directory in (tmp_path, tmp_path / "new"):
         for flags in ([], ["--json"], ["--watch"], ["--watch", "--json"]):
             assert status.main([*flags, str(directory)]) == 2

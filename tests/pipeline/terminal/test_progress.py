@@ -26,6 +26,7 @@ from transforms.dataset.columns import PartFormat
 from transforms.dataset.layout import part_name
 from transforms.dataset.writer import PartWriter
 from transforms.errors import CorruptImageError, error_row
+from transforms.machine import tally
 from transforms.refs import ImageRef
 
 A, B = "a" * 16, "b" * 16
@@ -151,6 +152,21 @@ def test_the_jobs_own_view_of_the_output_is_left_alone(tmp_path: pathlib.Path, o
         commit(tmp_path, A, 4, 1)
         screen.wait_for(r"5 of 5 images")
     assert output.parts == {}
+
+
+def test_images_count_as_they_are_done_and_not_only_by_parts(
+    tmp_path: pathlib.Path, often: None
+) -> None:
+    with tally.kept() as counted, log() as screen, Progress(Output(str(tmp_path)), 20, counted):
+        screen.wait_for(r"0 of 20 images")
+        tally.add(5, 1)
+        line = screen.wait_for(r"6 of 20 images.*\n")
+        assert re.search(r", [\d.]+/s, 1 errors, \d+ min left\n$", line)
+        tally.add(12, 0)
+        tally.add(12, 0)  # a shard that is done again
+        screen.wait_for(r"20 of 20 images")
+        commit(tmp_path, A, 8, 2)
+    assert "30 of" not in screen.text
 
 
 # On a terminal

@@ -1,0 +1,48 @@
+"""What libraries write past Python's logging: known noise is dropped, all else appears."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.helpers.commands import ROOT
+from transforms.machine import native_stderr
+
+
+def test_known_lines_are_dropped_and_others_appear(capfd) -> None:
+    with native_stderr.without(native_stderr.LIBJPEG):
+        os.write(
+            2, b"Input file read error\nsomething else\nCorrupt JPEG data: 3 extraneous bytes\n"
+        )
+    os.write(2, b"Input file read error\n")
+    assert capfd.readouterr().err == "something else\nInput file read error\n"
+
+
+def test_what_is_held_back_is_shown_if_the_body_fails(capfd) -> None:
+    with native_stderr.shown_if_it_fails():
+        os.write(2, b"greetings\n")
+    assert capfd.readouterr().err == ""
+    with pytest.raises(RuntimeError), native_stderr.shown_if_it_fails():
+        os.write(2, b"the cause\n")
+        raise RuntimeError
+    assert "the cause" in capfd.readouterr().err
+
+
+def test_a_closed_stderr_is_no_error() -> None:
+    code = (
+        "from transforms.machine import native_stderr as n\n"
+        "with n.without(n.LIBJPEG): print('in')\n"
+        "with n.shown_if_it_fails(): print('in')\n"
+    )
+    done = subprocess.run(
+        ["bash", "-c", f'{sys.executable} -c "$CODE" 2>&-'],
+        env={**os.environ, "CODE": code},
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout) == (0, "in\nin\n")
