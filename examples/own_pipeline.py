@@ -6,6 +6,8 @@ fuse the last three; all batch runners of Beam do.
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 
 import apache_beam as beam
@@ -28,7 +30,7 @@ def main(photos: str, output: str) -> None:
     """Feature vectors of the built-in model for a directory of photos."""
     shards = group_into_shards(list_images([photos]).refs, rows_per_file=4096)
     pointers = write_plan(shards, f"{output}/_plan", "example")
-    options = beam.options.pipeline_options.PipelineOptions()
+    options = beam.options.pipeline_options.PipelineOptions([])
     with beam.Pipeline(runner=runners.direct.create(options), options=options) as pipeline:
         parts = (
             pipeline
@@ -43,4 +45,6 @@ def main(photos: str, output: str) -> None:
 if __name__ == "__main__":
     if len(sys.argv) != 3:
         sys.exit(__doc__)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # else it tells a lot
+    logging.basicConfig(level=logging.ERROR)
     main(*sys.argv[1:])

@@ -5,6 +5,8 @@ The keys pass through, Beam makes the batches, and the model is loaded once a wo
 
 from __future__ import annotations
 
+import logging
+import os
 import sys
 
 import apache_beam as beam
@@ -34,7 +36,7 @@ def best_class(keyed: tuple[str, PredictionResult]) -> str:
 def main(paths: list[str]) -> None:
     """Classifies photos with the built-in model."""
     handler = SavedModelHandler(ModelSource(task="classification"))
-    options = beam.options.pipeline_options.PipelineOptions()
+    options = beam.options.pipeline_options.PipelineOptions([])
     with beam.Pipeline(runner=runners.direct.create(options), options=options) as pipeline:
         _ = (
             pipeline
@@ -49,4 +51,6 @@ def main(paths: list[str]) -> None:
 if __name__ == "__main__":
     if len(sys.argv) < 2:
         sys.exit(__doc__)
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # else it tells a lot
+    logging.basicConfig(level=logging.ERROR)
     main(sys.argv[1:])

@@ -46,7 +46,7 @@ def _python(text: str, place: str, module: types.ModuleType) -> str | None:
     try:
         with contextlib.redirect_stdout(printed):
             exec(compile(text, place, "exec"), module.__dict__)
-    except Exception:
+    except Exception:  # noqa: BLE001 - whatever it is, it is told
         print(f"{text}{printed.getvalue()}{traceback.format_exc()}", file=sys.stderr)
         return None
     return printed.getvalue()

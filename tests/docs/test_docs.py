@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import itertools
 import json
 import os
 import pathlib
@@ -96,7 +97,7 @@ def run(to_run: list[Block], folder: pathlib.Path, tmp_path: pathlib.Path) -> di
 def check_printed(found: list[Block], printed: dict[str, str]) -> None:
     """A block that the page says was printed was printed by the block before it."""
     same = doctest.OutputChecker().check_output
-    for before, block in zip(found, found[1:], strict=False):
+    for before, block in itertools.pairwise(found):
         if block.is_printed and before.place in printed:
             wanted = block.text.replace("…", "...")
             flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE

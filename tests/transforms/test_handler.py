@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import pathlib
-import subprocess
-import sys
 
 import apache_beam as beam
 import numpy as np
@@ -15,7 +13,6 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.testing.util import assert_that, equal_to
 
 import runners.direct
-from tests.helpers.commands import ROOT
 from tests.helpers.tiny_model import TINY_SIZE, save_tiny_model
 from transforms import SavedModelHandler
 
@@ -105,15 +102,3 @@ def test_images_of_different_sizes_are_told(tiny_model: pathlib.Path) -> None:
     batch = [np.zeros((16, 16, 3), np.float32), np.zeros((8, 16, 3), np.float32)]
     with pytest.raises(ValueError, match=r"one size; these are \[\(8, 16, 3\), \(16, 16, 3\)\]"):
         handler.run_inference(batch, handler.load_model())
-
-
-def test_the_example_runs(photos: list[pathlib.Path]) -> None:
-    cat = next(path for path in photos if path.name == "chelsea.png")
-    done = subprocess.run(
-        [sys.executable, "-m", "examples.own_run_inference", cat],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout == f"{cat}: Egyptian cat\n"
