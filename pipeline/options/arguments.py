@@ -64,7 +64,7 @@ def _parse(argv: list[str]) -> ImageOptions:
 
 
 def own_parser() -> argparse.ArgumentParser:
-    """A parser of this program's own options: for `--help`, clear errors and the README's table."""
+    """A parser of this program's own options: for `--help`, clear errors and docs/options.md."""
     parser = model.Parser(
         prog="python -m pipeline.run",
         usage="%(prog)s --input PATH --output DIR [option ...]",
