@@ -6,13 +6,14 @@ INSTALLED := .venv/.installed
 BENCH_INSTALLED := .venv/.installed-bench
 N ?= 2000
 RUNS ?= 5
+TEST_PROCESSES ?= 2
 SIZES ?= 2000,20000,200000
 REFS ?= 1000000
 WHO ?= ours, tensorflow float32
 
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 
-.PHONY: demo test check setup clean constraints bench bench-scale
+.PHONY: demo test soak check setup clean constraints bench bench-scale
 
 setup: $(INSTALLED)
 
@@ -31,8 +32,13 @@ demo: $(INSTALLED)
 		--input demo/photos --output demo/logits --task classification --top_k 3
 	$(BIN)/python -m examples.show demo/features demo/logits
 
+# A file's tests stay in one process, in the order of tests/helpers/processes.py: the long ones begin.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
+
+# The same tests with more of all: 25 kills, 100,000 images, every architecture. About 20 minutes.
+soak: $(INSTALLED)
+	IMAGE_FEATURES_SOAK=1 $(MAKE) test
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

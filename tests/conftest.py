@@ -14,9 +14,8 @@ from examples.photos import sample_photos
 from pipeline import run
 from tests.helpers.commands import Finished
 from tests.helpers.tiny_model import save_tiny_model
-from transforms.machine.tensorflow_import import import_tensorflow
 
-import_tensorflow()
+pytest_plugins = ["tests.helpers.peaks", "tests.helpers.processes"]
 
 
 @pytest.fixture(scope="session")

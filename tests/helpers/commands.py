@@ -1,13 +1,18 @@
-"""The command line, as a person runs it."""
+"""The command line, as a person runs it: in a process of its own, with a limit to each wait."""
 
 from __future__ import annotations
 
 import dataclasses
 import pathlib
+import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 
 ROOT = pathlib.Path(__file__).parents[2]
+
+# What takes this long hangs. A busy machine may take a minute for what takes two seconds.
+PATIENCE_SECONDS = 300.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,14 +24,40 @@ class Finished:
     err: str
 
 
+def with_default_signals() -> None:
+    """In a new process, before its program: Ctrl-C and SIGTERM work as at a terminal.
+
+    A script's background job ignores SIGINT, and so does whatever it starts.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+
+
+def start(command: Sequence[object], **popen: object) -> subprocess.Popen[str]:
+    """Starts a command in the project's directory."""
+    return subprocess.Popen(
+        [*map(str, command)],
+        **{"cwd": ROOT, "text": True, "preexec_fn": with_default_signals} | popen,
+    )
+
+
+def run(command: Sequence[object], **popen: object) -> Finished:
+    """Runs a command to its end, and keeps what it prints."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | popen
+    with start(command, **pipes) as process:
+        try:
+            out, err = process.communicate(timeout=PATIENCE_SECONDS)
+        except BaseException:
+            process.kill()
+            raise
+    return Finished(process.returncode, out, err)
+
+
 def run_command(*arguments: object, **popen: object) -> Finished:
     """Runs `python -m pipeline.run` as a person would, in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-m", "pipeline.run", *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        **popen,
-    )
-    return Finished(done.returncode, done.stdout, done.stderr)
+    return run([sys.executable, "-m", "pipeline.run", *arguments], **popen)
+
+
+def run_python(code: str, *arguments: object, **popen: object) -> Finished:
+    """Runs a few lines of Python in a process of their own."""
+    return run([sys.executable, "-c", code, *arguments], **popen)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import importlib
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -13,6 +14,7 @@ import tensorflow as tf
 import tensorflow_hub as hub
 import tf_keras
 
+from tests.helpers.soak import SOAK
 from transforms.models import builtin
 
 v1 = tf.compat.v1
@@ -251,9 +253,43 @@ def application(library: Any, name: str, directory: pathlib.Path) -> Form:
     size = (64, 64)
     library.utils.set_random_seed(1)
     make = getattr(library.applications, name)
+    if not SOAK and name in _SMALLER:
+        make = functools.partial(_SMALLER[name], library)
     model = make(weights=None, include_top=False, pooling="avg", input_shape=(*size, 3))
     export(model, str(directory))
     return Form(directory, lambda images: model(images, training=False), size=size)
+
+
+# The same layers, fewer of them and narrower: at full size they take minutes and gigabytes, which
+# `make soak` spends.
+
+
+def _smaller_resnet(library: Any, **same: Any) -> Any:
+    parts = importlib.import_module(f"{library.__name__}.src.applications.resnet")
+    stack = parts.stack_residual_blocks_v1 if library is keras else parts.stack1
+
+    def two_stacks(x: Any) -> Any:
+        return stack(stack(x, 16, 2, stride1=1, name="conv2"), 32, 2, name="conv3")
+
+    return parts.ResNet(two_stacks, preact=False, use_bias=True, **same)
+
+
+def _smaller_efficientnet(library: Any, **same: Any) -> Any:
+    parts = importlib.import_module(f"{library.__name__}.src.applications.efficientnet_v2")
+    name = {"name" if library is keras else "model_name": "efficientnetv2-b0"}
+    return parts.EfficientNetV2(0.25, 0.3, default_size=64, **name, **same)
+
+
+def _smaller_convnext(library: Any, **same: Any) -> Any:
+    parts = importlib.import_module(f"{library.__name__}.src.applications.convnext")
+    return parts.ConvNeXt([1, 1, 2, 1], [24, 48, 96, 192], **same)
+
+
+_SMALLER: dict[str, Callable[..., Any]] = {
+    "ResNet50": _smaller_resnet,
+    "EfficientNetV2B0": _smaller_efficientnet,
+    "ConvNeXtTiny": _smaller_convnext,
+}
 
 
 def _decoded(encoded: Any) -> Any:
