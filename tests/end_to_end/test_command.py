@@ -6,18 +6,20 @@ import fcntl
 import json
 import os
 import pty
+import select
 import signal
 import struct
 import subprocess
 import sys
 import termios
-import threading
+import time
 
 import pandas as pd
 import pytest
 
-from tests.helpers.commands import ROOT, run_command
+from tests.helpers.commands import PATIENCE_SECONDS, run_command, start
 from tests.helpers.images import write_random_images
+from tests.helpers.jobs import waits
 from tests.helpers.tiny_model import save_tiny_model
 
 
@@ -135,17 +137,13 @@ def test_overwrite_with_a_mistake_deletes_nothing(images, tiny_model, run_here, 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupted_run_continues(number, code, tiny_model, tmp_path):
     images, out = tmp_path / "images", tmp_path / "out"
-    write_random_images(images, 6000)
+    write_random_images(images, 6000, suffix=".jpg")
     arguments = ("--input", images, "--output", out, "--model", tiny_model, "--rows_per_file", 100)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pipeline.run", *map(str, arguments)],
-        cwd=ROOT,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    arguments += ("--engine", "openvino")
+    process = start([sys.executable, "-m", "pipeline.run", *arguments], stderr=subprocess.PIPE)
     wait_for_a_part(out, process)
     process.send_signal(number)
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == code
     assert error.splitlines()[-1].startswith("interrupted: what is committed stays")
     assert "Traceback" not in error
@@ -161,31 +159,25 @@ def test_an_interrupted_run_continues(number, code, tiny_model, tmp_path):
 
 def wait_for_a_part(out, process) -> None:
     """Returns when the first part is committed."""
-    done = threading.Event()
-    while process.poll() is None and not list(out.glob("part-*.parquet")):
-        done.wait(0.02)
-    assert process.poll() is None, process.communicate()
+    until = time.monotonic() + PATIENCE_SECONDS
+    while not list(out.glob("part-*.parquet")):
+        assert time.monotonic() < until
+        assert not waits(process, 0.02), process.communicate()
 
 
 def test_a_terminal_shows_a_bar(images, tiny_model, tmp_path):
     leader, follower = pty.openpty()
     fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 25, 100, 0, 0))
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "pipeline.run", "--input", images),
-            *("--output", tmp_path / "out", "--model", tiny_model, "--rows_per_file", "10"),
-        ],
-        cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=follower,
-    )
+    command = [sys.executable, "-m", "pipeline.run", "--input", images, "--model", tiny_model]
+    command += ["--output", tmp_path / "out", "--rows_per_file", 10]
+    process = start(command, stdout=subprocess.DEVNULL, stderr=follower)
     os.close(follower)
     shown = bytearray()
-    while True:
+    while select.select([leader], [], [], PATIENCE_SECONDS)[0]:
         try:
             shown += os.read(leader, 4096)
         except OSError:  # the other end is closed
             break
     os.close(leader)
-    assert process.wait(timeout=60) == 0
+    assert process.wait(PATIENCE_SECONDS) == 0
     assert "50/50" in shown.decode() and "0 errors" in shown.decode()

@@ -12,7 +12,7 @@ from tests.helpers.images import write_random_images
 
 def test_flink_gives_the_same_ids_and_vectors(tiny_model, tmp_path):
     images = tmp_path / "images"
-    paths = [str(path) for path in write_random_images(images, 2000)]
+    paths = [str(path) for path in write_random_images(images, 2000, suffix=".jpg")]
     scratch = tmp_path / "java"
     scratch.mkdir()
     flink = (
@@ -25,7 +25,7 @@ def test_flink_gives_the_same_ids_and_vectors(tiny_model, tmp_path):
         out = tmp_path / name
         done = run_command(
             *(*runner, "--input", images, "--output", out, "--model", tiny_model),
-            *("--rows_per_file", 100),
+            *("--engine", "openvino", "--rows_per_file", 100),
         )
         assert done.code == 0, done.err
         assert "2,000 matched: 2,000 rows and 0 errors" in done.out

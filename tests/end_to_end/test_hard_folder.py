@@ -7,8 +7,6 @@ import io
 import os
 import pathlib
 import struct
-import subprocess
-import sys
 import zlib
 
 import numpy as np
@@ -17,7 +15,7 @@ import PIL.Image
 import pytest
 
 from examples.photos import sample_photos
-from tests.helpers.commands import ROOT
+from tests.helpers.commands import run_python
 
 ODD_NAME = "a photo [1] #2 ünïcödé 写真.png"
 
@@ -100,14 +98,8 @@ def test_every_file_is_a_row_or_an_error_row(folder, tmp_path):
         f"open({str(time_file)!r}, 'w').write("
         "str(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)); sys.exit(code)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program, "--input", folder, "--output", out],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        preexec_fn=without_read_override,
-    )
-    assert done.returncode == 0, done.stderr
+    done = run_python(program, "--input", folder, "--output", out, preexec_fn=without_read_override)
+    assert done.code == 0, done.err
     names = {path.name for path in folder.iterdir()} - {"notes.txt"}
     rows = {pathlib.Path(uri).name for uri in pd.read_parquet(out)["uri"]}
     error_table = pd.read_parquet(out / "_errors")
@@ -119,8 +111,8 @@ def test_every_file_is_a_row_or_an_error_row(folder, tmp_path):
     assert ODD_NAME in rows and "deep.png" in rows and "animated.gif" in rows
     assert all(error_table["message"].str.len() > 5)
     assert not any("\n" in message for message in error_table["message"])
-    assert "passed over 1 other files (1 .txt)" in done.stderr
-    assert f"{len(names)} matched: {len(rows)} rows and {len(errors)} errors" in done.stdout
+    assert "passed over 1 other files (1 .txt)" in done.err
+    assert f"{len(names)} matched: {len(rows)} rows and {len(errors)} errors" in done.out
     assert int(time_file.read_text()) * 1024 < 2 * 2**30, "peak memory"
 
 

@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 import tensorflow as tf
 
-from tests.helpers.commands import run_command
+from tests.helpers.commands import PATIENCE_SECONDS, run_command
 from tests.helpers.images import write_random_images
 from tests.helpers.tiny_model import TINY_WIDTH
 
@@ -51,7 +51,7 @@ def site(archive: pathlib.Path):
     thread.start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
-    thread.join()
+    thread.join(PATIENCE_SECONDS)
     server.server_close()
 
 

@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_hub as hub
 
+from tests.helpers.vectors import cosine
 from transforms.models import builtin
 
 
@@ -24,12 +25,6 @@ def reference(photos) -> dict[str, np.ndarray]:
         image = tf.image.resize(image, builtin.IMAGE_SIZE)
         vectors[str(path)] = model(image[tf.newaxis])[0].numpy()
     return vectors
-
-
-def cosine(one: np.ndarray, other: np.ndarray) -> float:
-    """Cosine of the angle between two vectors, in float64."""
-    one, other = one.astype(np.float64), other.astype(np.float64)
-    return float(one @ other / (np.linalg.norm(one) * np.linalg.norm(other)))
 
 
 def write_records(photos: list[pathlib.Path], path: pathlib.Path, compression: str) -> None:

@@ -17,13 +17,7 @@ import pytest
 from examples.photos import sample_photos
 from pipeline import run
 from tests.helpers.commands import Finished
-from tests.transforms.inputs.test_tfrecord_file import (
-    HEADER,
-    TRAILER,
-    example,
-    starts,
-    write_records,
-)
+from tests.helpers.records import HEADER, TRAILER, example, starts, write_records
 from transforms.errors import error_table
 
 Run = Callable[..., Finished]

@@ -22,10 +22,10 @@ from hypothesis import strategies
 import runners.direct
 from examples.photos import sample_photos
 from tests.helpers.commands import Finished, run_command
+from tests.helpers.encoded_images import png_chunk, saved, tensorflow_pixels
 from tests.helpers.images import write_random_images
+from tests.helpers.records import example, write_records
 from tests.helpers.tiny_model import TINY_SIZE, TINY_WIDTH
-from tests.transforms.images.test_decode import png_chunk, saved, tensorflow_pixels
-from tests.transforms.inputs.test_tfrecord_file import example, write_records
 from transforms import storage
 from transforms.commit import CommitParts
 from transforms.dataset.columns import PartFormat

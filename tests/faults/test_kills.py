@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 from runners import direct
+from tests.helpers.commands import PATIENCE_SECONDS
 from tests.helpers.jobs import (
     Job,
     kill_group,
@@ -19,9 +20,12 @@ from tests.helpers.jobs import (
     workers,
     write_crops,
 )
+from tests.helpers.soak import usual_or_soak
 from transforms.machine.cores import available_cores
 
-IMAGES = 5000
+IMAGES = usual_or_soak(2000, 5000)
+KILLS = usual_or_soak(5, 25)
+FEWER_KILLS = usual_or_soak(2, 5)
 ROWS_PER_FILE = 50
 
 TWO_WORKERS = ["--direct_num_workers=2", "--direct_running_mode=multi_processing"]
@@ -81,64 +85,76 @@ def check(job: Job, undisturbed: pd.DataFrame, kills: int, in_flight: int, what:
     assert 0 <= again <= kills * in_flight * largest
 
 
-def test_25_kills_of_the_whole_process_group(new_job, undisturbed):
+def test_kills_of_the_whole_process_group(new_job, undisturbed):
     random = np.random.default_rng(25)
     job = new_job()
-    for kill in range(25):
+    for kill in range(KILLS):
         process = job.start()
         if kill % 5 == 4:  # while it starts, lists, loads or plans
             waits(process, random.uniform(0, 4))
-        else:  # while it works; so that 25 times leave enough to do
+        else:  # while it works; so that all kills leave enough to do
             assert job.wait_for_parts(process, int(random.integers(1, 3)))
             waits(process, random.uniform(0, 0.05))
         assert process.poll() is None, "it was to be killed before it is done"
         kill_group(process)
     job.finish()
-    check(job, undisturbed, kills=25, in_flight=AT_ONCE, what="SIGKILL of the process group")
+    check(job, undisturbed, kills=KILLS, in_flight=AT_ONCE, what="SIGKILL of the process group")
 
 
 def test_one_of_two_worker_processes_killed(new_job, undisturbed):
     random = np.random.default_rng(2)
     job = new_job(*TWO_WORKERS)
-    for _ in range(5):
+    for _ in range(FEWER_KILLS):
         process = job.start()
-        assert job.wait_for_parts(process, int(random.integers(1, 12)))
+        assert job.wait_for_parts(process, int(random.integers(1, 8)))
         waits(process, random.uniform(0, 0.2))
         victims = workers(process)
         assert len(victims) == 2
         victims[random.integers(2)].kill()
-        printed, _ = process.communicate(timeout=60)
+        printed, _ = process.communicate(timeout=PATIENCE_SECONDS)
         assert process.returncode == 1
         assert "was it killed for want of memory?" in printed
         assert "the same command continues" in printed
     job.finish()
-    check(job, undisturbed, kills=5, in_flight=2, what="SIGKILL of one of two workers")
+    check(job, undisturbed, kills=FEWER_KILLS, in_flight=2, what="SIGKILL of one of two workers")
 
 
 @pytest.mark.parametrize("flags", [[], TWO_WORKERS], ids=["one_process", "two_workers"])
 def test_sigterm(new_job, undisturbed, flags):
     random = np.random.default_rng(15)
     job = new_job(*flags)
-    for _ in range(4):
+    for _ in range(FEWER_KILLS):
         process = job.start()
-        assert job.wait_for_parts(process, int(random.integers(1, 15)))
+        assert job.wait_for_parts(process, int(random.integers(1, 8)))
         waits(process, random.uniform(0, 0.2))
         process.send_signal(signal.SIGTERM)
-        printed, _ = process.communicate(timeout=60)
+        printed, _ = process.communicate(timeout=PATIENCE_SECONDS)
         assert process.returncode == 143
         assert printed.splitlines()[-1].startswith("interrupted: what is committed stays")
         assert "Traceback" not in printed
         assert not (job.output / "_lease.json").exists()
     job.finish()
-    check(job, undisturbed, kills=4, in_flight=2 if flags else AT_ONCE, what=f"SIGTERM {flags}")
+    check(
+        job,
+        undisturbed,
+        kills=FEWER_KILLS,
+        in_flight=2 if flags else AT_ONCE,
+        what=f"SIGTERM {flags}",
+    )
 
 
 def test_killed_between_writing_a_part_and_renaming_it(new_job, undisturbed):
     job = new_job()
-    for times in (8, 20, 5, 11, 6):
+    for times in (8, 5, 11, 6, 20)[:FEWER_KILLS]:
         process = job.start(BEAM_IMAGE_FEATURES_KILL_AT=f"before_rename:{times}")
-        process.communicate(timeout=120)
+        process.communicate(timeout=PATIENCE_SECONDS)
         assert process.returncode == -signal.SIGKILL
         assert list(job.output.glob("_tmp-*-part-*")), "a part was written and not yet renamed"
     job.finish()
-    check(job, undisturbed, kills=5, in_flight=AT_ONCE, what="SIGKILL before a part is renamed")
+    check(
+        job,
+        undisturbed,
+        kills=FEWER_KILLS,
+        in_flight=AT_ONCE,
+        what="SIGKILL before a part is renamed",
+    )

@@ -15,17 +15,23 @@ import pandas as pd
 import psutil
 import pytest
 
+from tests.helpers.commands import PATIENCE_SECONDS
 from tests.helpers.images import write_random_images
-from tests.helpers.jobs import PATIENCE_SECONDS, Job, workers
+from tests.helpers.jobs import Job, workers
+from tests.helpers.soak import usual_or_soak
 
 IMAGES = 3000
+ROUNDS = usual_or_soak(2, 4)
 
 TWO_WORKERS = ["--direct_num_workers=2", "--direct_running_mode=multi_processing"]
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    return [str(p) for p in write_random_images(tmp_path_factory.mktemp("images"), IMAGES)]
+    return [
+        str(p)
+        for p in write_random_images(tmp_path_factory.mktemp("images"), IMAGES, suffix=".jpg")
+    ]
 
 
 @pytest.fixture
@@ -37,7 +43,8 @@ def new_job(
     def create(name: str, *flags: str) -> Job:
         output = tmp_path / name
         arguments = ["--input", str(pathlib.Path(images[0]).parents[1]), "--output", str(output)]
-        arguments += ["--model", str(tiny_model), "--rows_per_file", "50", *flags]
+        arguments += ["--model", str(tiny_model), "--rows_per_file", "50", "--engine", "openvino"]
+        arguments += flags
         return Job(arguments, output)
 
     return create
@@ -65,7 +72,7 @@ def check_each_image_once(job: Job, images: list[str]) -> pd.DataFrame:
     return rows
 
 
-@pytest.mark.parametrize("attempt", range(3))
+@pytest.mark.parametrize("attempt", range(ROUNDS))
 def test_of_two_runs_that_start_at_once_one_works_and_the_other_is_refused(
     new_job: Callable[..., Job], images: list[str], attempt: int
 ) -> None:
@@ -95,7 +102,7 @@ def test_a_run_that_was_killed_is_taken_over(
     killed = job.start()
     assert job.wait_for_parts(killed, 5)
     killed.kill()
-    killed.communicate()
+    killed.communicate(timeout=PATIENCE_SECONDS)
     committed = len(job.rows())
     assert 0 < committed < IMAGES
     printed = job.finish()
@@ -113,7 +120,7 @@ def test_workers_that_outlive_their_killed_launcher_commit_nothing_after_the_tak
     expected = check_each_image_once(undisturbed, images)
     job = new_job("out", *TWO_WORKERS)
     random = np.random.default_rng(3)
-    for _ in range(3):
+    for _ in range(ROUNDS):
         launcher = job.start()
         assert job.wait_for_parts(launcher, int(random.integers(1, 10)))
         assert len(workers(launcher)) == 2
@@ -121,11 +128,11 @@ def test_workers_that_outlive_their_killed_launcher_commit_nothing_after_the_tak
             worker.suspend()
             survivors.append(worker)
         launcher.kill()
-        launcher.wait()  # not until its output ends: the workers hold it, too
+        launcher.wait(PATIENCE_SECONDS)  # not until its output ends: the workers hold it, too
     assert "taking over from run " in job.finish()
     check_each_image_once(job, images)
     before = {path: path.stat() for path in job.output.rglob("*")}
-    assert [worker.status() for worker in survivors] == ["stopped"] * 6
+    assert [worker.status() for worker in survivors] == ["stopped"] * 2 * ROUNDS
     for worker in survivors:
         worker.resume()
     _, alive = psutil.wait_procs(survivors, timeout=PATIENCE_SECONDS)
@@ -144,10 +151,10 @@ def test_a_launcher_is_killed_and_the_next_starts_at_once(
     """The workers of the one end a moment later: they may finish a part, never a second one."""
     random = np.random.default_rng(4)
     job = new_job("out", *TWO_WORKERS)
-    for _ in range(4):
+    for _ in range(ROUNDS):
         launcher = job.start()
         assert job.wait_for_parts(launcher, int(random.integers(1, 8)))
         launcher.kill()
-        launcher.wait()
+        launcher.wait(PATIENCE_SECONDS)
     assert holder(launcher) in job.finish()
     check_each_image_once(job, images)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import pathlib
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -39,6 +41,22 @@ def start(command: Sequence[object], **popen: object) -> subprocess.Popen[str]:
         [*map(str, command)],
         **{"cwd": ROOT, "text": True, "preexec_fn": with_default_signals} | popen,
     )
+
+
+@contextlib.contextmanager
+def within_patience(*processes: subprocess.Popen[str]) -> Iterator[None]:
+    """Ends the processes if the body takes too long, and with them its waits for their output."""
+
+    def end() -> None:
+        for process in processes:
+            process.kill()
+
+    watch = threading.Timer(PATIENCE_SECONDS, end)
+    watch.start()
+    try:
+        yield
+    finally:
+        watch.cancel()
 
 
 def run(command: Sequence[object], **popen: object) -> Finished:

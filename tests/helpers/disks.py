@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import pathlib
+import select
 import subprocess
 from collections.abc import Iterator
+
+from tests.helpers.commands import PATIENCE_SECONDS
 
 _BALLAST = "ballast"
 
@@ -30,6 +33,7 @@ def small_disk(mount_point: pathlib.Path, size: int) -> Iterator[pathlib.Path]:
         text=True,
     ) as holder:
         assert holder.stdout is not None
+        assert select.select([holder.stdout], [], [], PATIENCE_SECONDS)[0]
         assert holder.stdout.readline() == "mounted\n", "no tmpfs can be mounted here"
         yield pathlib.Path(f"/proc/{holder.pid}/root{mount_point}")
 

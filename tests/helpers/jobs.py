@@ -8,18 +8,16 @@ import pathlib
 import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pandas as pd
 import PIL.Image
 import psutil
 
-from tests.helpers.commands import ROOT
+from tests.helpers.commands import PATIENCE_SECONDS, start
 from tests.helpers.tiny_model import TINY_SIZE, TINY_WIDTH
 from transforms.storage import TEMPORARY_PREFIX
-
-# Without a part for this long a job hangs.
-PATIENCE_SECONDS = 120.0
 
 
 def write_crops(photos: list[pathlib.Path], directory: pathlib.Path, count: int) -> list[str]:
@@ -79,20 +77,18 @@ class Job:
 
     def start(self, **environment: str) -> subprocess.Popen[str]:
         """Starts the command as the leader of a process group of its own."""
-        return subprocess.Popen(
+        return start(
             [sys.executable, "-m", "pipeline.run", *self.arguments],
-            cwd=ROOT,
             env=os.environ | environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
             start_new_session=True,
         )
 
     def finish(self) -> str:
         """Runs the command to its end, which must be a good one; returns what it printed."""
         process = self.start()
-        printed, _ = process.communicate(timeout=600)
+        printed, _ = process.communicate(timeout=PATIENCE_SECONDS)
         assert process.returncode == 0, printed
         return printed
 
@@ -103,7 +99,8 @@ class Job:
     def wait_for_parts(self, process: subprocess.Popen[str], more: int) -> bool:
         """Waits until there are so many more parts; False if the process ends before."""
         wanted = len(self.parts()) + more
-        for _ in range(int(PATIENCE_SECONDS / 0.01)):
+        until = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < until:
             if len(self.parts()) >= wanted:
                 return True
             if waits(process, 0.01):
@@ -146,4 +143,4 @@ def workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
 def kill_group(process: subprocess.Popen[str]) -> None:
     """`kill -9` of the command and all its workers."""
     os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    process.communicate(timeout=PATIENCE_SECONDS)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import pathlib
-import subprocess
 import sys
 from collections.abc import Callable
 
@@ -13,7 +12,7 @@ import pandas as pd
 import pytest
 
 from pipeline import compact, verify
-from tests.helpers.commands import ROOT, Finished
+from tests.helpers.commands import Finished, run
 from tests.helpers.images import write_random_images
 from transforms.dataset.snapshot import load_features
 
@@ -58,7 +57,7 @@ def test_killed_at_any_place_no_row_is_lost(output: pathlib.Path, place: str) ->
     before = rows(pd.read_parquet(output))
     command = [sys.executable, "-m", "pipeline.compact", str(output), "--rows_per_file", "25"]
     env = os.environ | {"BEAM_IMAGE_FEATURES_KILL_AT": place}
-    assert subprocess.run(command, cwd=ROOT, env=env, check=False).returncode == -9
+    assert run(command, env=env).code == -9
     assert rows(load_features(str(output)).to_pandas()) == before
     assert compact.main(command[3:]) == 0
     assert rows(pd.read_parquet(output)) == rows(load_features(str(output)).to_pandas()) == before

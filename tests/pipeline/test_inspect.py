@@ -6,7 +6,6 @@ import dataclasses
 import json
 import pathlib
 import shlex
-import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,7 +15,7 @@ import pytest
 import tensorflow as tf
 
 from pipeline import inspect
-from tests.helpers.commands import ROOT
+from tests.helpers.commands import run
 from transforms.examine import probes
 from transforms.examine.examination import examine
 from transforms.models.source import ModelSource
@@ -332,9 +331,9 @@ def test_the_built_in_model_conforms(look, task):
 
 def test_the_built_in_model_at_the_terminal():
     command = [sys.executable, "-m", "pipeline.inspect", "efficientnet-lite0", "--json"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert json.loads(done.stdout)["conformant"] is True
+    done = run(command)
+    assert (done.code, done.err) == (0, "")
+    assert json.loads(done.out)["conformant"] is True
 
 
 def test_the_table_for_people(tmp_path, capsys):

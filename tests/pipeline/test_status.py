@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import pandas as pd
@@ -24,9 +25,18 @@ from pipeline import status
 from pipeline.output import lease, state
 from pipeline.output.directory import Output
 from pipeline.output.observer import Observer
-from tests.helpers.commands import ROOT, Finished, run_command
+from tests.helpers.commands import (
+    PATIENCE_SECONDS,
+    Finished,
+    run,
+    run_command,
+    run_python,
+    start,
+    within_patience,
+)
 from tests.helpers.images import write_random_images
-from tests.transforms.storage.test_files import ObjectStore
+from tests.helpers.jobs import waits
+from tests.helpers.memory_store import ObjectStore
 
 Run = Callable[..., Finished]
 
@@ -67,27 +77,27 @@ def small(tmp_path: pathlib.Path, tiny_model: pathlib.Path, run_here: Run) -> pa
 @contextlib.contextmanager
 def halted_run(tmp_path: pathlib.Path, model: pathlib.Path) -> Iterator[subprocess.Popen[bytes]]:
     """A real run of 6,000 images and an error, halted in the middle of its work."""
-    write_random_images(tmp_path / "in", 6000)
+    write_random_images(tmp_path / "in", 6000, suffix=".jpg")
     (tmp_path / "in" / "empty.png").write_bytes(b"")
     command = ["--input", tmp_path / "in", "--output", tmp_path / "out", "--model", model]
-    command += ["--rows_per_file", 100, "--overwrite"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pipeline.run", *map(str, command)],
-        cwd=ROOT,
+    command += ["--engine", "openvino", "--rows_per_file", 100, "--overwrite"]
+    process = start(
+        [sys.executable, "-m", "pipeline.run", *command],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    pause = threading.Event()
+    until = time.monotonic() + PATIENCE_SECONDS
     try:
-        while process.poll() is None and not list((tmp_path / "out").glob("part-*.parquet")):
-            pause.wait(0.02)
+        while not list((tmp_path / "out").glob("part-*.parquet")):
+            assert time.monotonic() < until
+            assert not waits(process, 0.02), "it ended without a part"
         process.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, process.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
         assert process.poll() is None
         yield process
     finally:
         process.kill()
-        process.wait()
+        process.wait(PATIENCE_SECONDS)
 
 
 # Runs that are over
@@ -174,7 +184,7 @@ def test_a_run_is_watched_at_work_and_after_kill_9(
         assert listing(out) == before
 
         process.kill()
-        process.wait()
+        process.wait(PATIENCE_SECONDS)
         killed = told(capfd, out)
         assert killed["state"] == "interrupted"
         assert killed["done"] >= found["done"]
@@ -185,7 +195,10 @@ def test_a_run_is_watched_at_work_and_after_kill_9(
         assert text["state"] == how
         assert text["lease"].startswith("dead: run ")
         assert text[""] == killed["continue_with"]
-        assert watching(out, "--json").communicate() == (json.dumps(killed) + "\n", "")
+        assert watching(out, "--json").communicate(timeout=PATIENCE_SECONDS) == (
+            json.dumps(killed) + "\n",
+            "",
+        )
 
     done = run_here(*shlex.split(killed["continue_with"])[3:])
     assert done.code == 0, done.err
@@ -198,7 +211,7 @@ def watching(output: pathlib.Path, *flags: str, **popen: object) -> subprocess.P
     """`pipeline.status --watch` in a process of its own."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | popen
     command = [*STATUS, str(output), "--watch", "0.1", *flags]
-    return subprocess.Popen(command, cwd=ROOT, text=True, **pipes)
+    return start(command, **pipes)
 
 
 def test_watch_goes_on_until_the_run_ends(tmp_path: pathlib.Path, tiny_model: pathlib.Path) -> None:
@@ -208,6 +221,7 @@ def test_watch_goes_on_until_the_run_ends(tmp_path: pathlib.Path, tiny_model: pa
         watching(tmp_path / "out", "--json") as machine,
         watching(tmp_path / "out", stdout=follower) as terminal,
         watching(tmp_path / "out") as person,
+        within_patience(machine, terminal, person, process),
     ):
         os.close(follower)
         first = json.loads(machine.stdout.readline())
@@ -219,12 +233,12 @@ def test_watch_goes_on_until_the_run_ends(tmp_path: pathlib.Path, tiny_model: pa
             if line == "\n":  # a block is complete
                 break
         person.send_signal(signal.SIGINT)
-        rest, error = person.communicate()
+        rest, error = person.communicate(timeout=PATIENCE_SECONDS)
         assert (person.returncode, error) == (130, "")
         assert "\x1b" not in rest
 
         process.send_signal(signal.SIGCONT)
-        out, error = machine.communicate()
+        out, error = machine.communicate(timeout=PATIENCE_SECONDS)
         assert (machine.returncode, error) == (0, "")
         seen = [first, *map(json.loads, out.splitlines())]
         assert {one["state"] for one in seen[:-1]} == {"running"}
@@ -235,7 +249,7 @@ def test_watch_goes_on_until_the_run_ends(tmp_path: pathlib.Path, tiny_model: pa
         with contextlib.suppress(OSError):  # the other end is closed
             while chunk := os.read(leader, 65536):
                 shown += chunk
-        assert terminal.wait() == 0
+        assert terminal.wait(PATIENCE_SECONDS) == 0
         blocks = re.split(r"\x1b\[\d+F\x1b\[J", shown.decode())
         assert len(blocks) > 1
         assert all(block.startswith("output ") for block in blocks)
@@ -347,7 +361,7 @@ def test_files_that_vanish_while_it_looks_are_left_out(small: pathlib.Path) -> N
             assert found.rows <= 30
     finally:
         over.set()
-        moving.join()
+        moving.join(PATIENCE_SECONDS)
 
 
 def test_an_object_store_is_told_alike(small: pathlib.Path, monkeypatch, capfd) -> None:
@@ -388,13 +402,11 @@ def test_a_mistake_in_the_command_is_one_line(words: list[str], capfd) -> None:
 def test_a_reader_that_has_seen_enough_is_no_error(small: pathlib.Path) -> None:
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run(
-        [*STATUS, small], cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, check=False
-    )
+    done = run([*STATUS, small], stdout=writer)
     os.close(writer)
-    assert (done.returncode, done.stderr) == (0, b"")
+    assert (done.code, done.err) == (0, "")
 
 
 def test_tensorflow_is_not_loaded() -> None:
     code = "import sys, pipeline.status; sys.exit('tensorflow' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
+    assert run_python(code).code == 0

@@ -11,6 +11,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 
 import runners
 from runners import direct
+from tests.helpers.commands import PATIENCE_SECONDS
 from transforms.machine.cores import available_cores
 
 AT_ONCE = direct.default_threads(available_cores())
@@ -18,7 +19,7 @@ TOGETHER = threading.Barrier(AT_ONCE)
 
 
 def wait_for_the_others(element: int) -> int:
-    TOGETHER.wait(timeout=60)  # fails if they do not come
+    TOGETHER.wait(PATIENCE_SECONDS)  # fails if they do not come
     return element
 
 

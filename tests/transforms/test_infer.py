@@ -19,6 +19,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.testing.util import assert_that, equal_to
 
 import runners.direct
+from tests.helpers.commands import PATIENCE_SECONDS
 from tests.helpers.images import write_random_images
 from tests.helpers.tiny_model import TINY_SIZE, TINY_WIDTH, save_tiny_model
 from transforms import engines, shards
@@ -458,7 +459,7 @@ def test_a_model_is_loaded_once_though_many_threads_ask_for_it(tmp_path: pathlib
     barrier = threading.Barrier(threads)
 
     def answer(seed: int) -> np.ndarray:
-        barrier.wait()
+        barrier.wait(PATIENCE_SECONDS)
         [batch] = run_inference(source, image_batch(random_images(2, seed)))
         return batch.features
 

@@ -18,18 +18,13 @@ import pytest
 from pipeline.output import lease
 from pipeline.output.directory import Output
 from pipeline.output.lease import Lease, LeaseLostError
+from tests.helpers.commands import PATIENCE_SECONDS, run_python, start, within_patience
+from tests.helpers.leases import elsewhere
 from transforms.errors import UserError
-
-ROOT = pathlib.Path(__file__).parents[3]
 
 
 def path_of(directory: pathlib.Path) -> pathlib.Path:
     return directory / "_lease.json"
-
-
-def elsewhere(renewed: float) -> Lease:
-    """The lease of a run on another machine that has a process of the same number."""
-    return Lease("far", "other-host", os.getpid(), "another boot", 1, renewed - 3600, renewed)
 
 
 def write(directory: pathlib.Path, found: Lease) -> None:
@@ -50,14 +45,9 @@ def refusal(directory: pathlib.Path) -> str:
 
 def in_a_process(call: str, **popen: object) -> subprocess.Popen[str]:
     """Runs a function of this module in a process of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-c", f"from tests.pipeline.output import test_lease as t; t.{call}"],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        **popen,
-    )
+    code = f"from tests.pipeline.output import test_lease as t; t.{call}"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE} | popen
+    return start([sys.executable, "-c", code], **pipes)
 
 
 def hold(directory: str, run_id: str) -> None:
@@ -70,7 +60,8 @@ def hold(directory: str, run_id: str) -> None:
 @contextlib.contextmanager
 def holding(directory: pathlib.Path, run_id: str) -> Iterator[subprocess.Popen[str]]:
     """Another process that holds the lease."""
-    with in_a_process(f"hold({str(directory)!r}, {run_id!r})") as process:
+    call = f"hold({str(directory)!r}, {run_id!r})"
+    with in_a_process(call) as process, within_patience(process):
         assert process.stdout.readline() == "held\n"
         yield process
 
@@ -115,41 +106,10 @@ def test_a_second_run_beside_a_live_process_is_told_who_is_at_work(tmp_path: pat
 
 
 def test_of_runs_that_start_at_once_exactly_one_gets_the_lease(tmp_path: pathlib.Path) -> None:
-    with in_a_process(f"race({str(tmp_path)!r}, runners=8, rounds=10)") as process:
-        rounds = process.stdout.read().splitlines()
+    call = f"race({str(tmp_path)!r}, runners=8, rounds=10)"
+    rounds = run_python(f"from tests.helpers.leases import race; {call}").out.splitlines()
     assert [sorted(results.split()) for results in rounds] == [["held"] + ["refused"] * 7] * 10
     assert os.listdir(tmp_path) == []
-
-
-def race(directory: str, runners: int, rounds: int) -> None:
-    """Prints, round by round, how it went for processes that want the lease at the same moment."""
-    for _ in range(rounds):
-        print(_race(directory, runners), flush=True)
-
-
-def _race(directory: str, runners: int) -> str:
-    """Processes that all wait on one pipe, and then all want the lease."""
-    start, go = os.pipe()
-    answers, answer = os.pipe()
-    end, leave = os.pipe()
-    for runner in range(runners):
-        if os.fork() == 0:
-            os.close(go)
-            os.close(leave)
-            os.read(start, 1)
-            try:
-                with lease.held(Output(directory), f"runner {runner}"):
-                    os.write(answer, b"held    ")
-                    os.read(end, 1)
-            except UserError:
-                os.write(answer, b"refused ")
-            os._exit(0)
-    os.close(go)
-    results = "".join(os.read(answers, 8).decode() for _ in range(runners))
-    os.close(leave)
-    for _ in range(runners):
-        os.wait()
-    return results
 
 
 # Dead runs
@@ -223,12 +183,12 @@ def test_a_run_that_lost_its_lease_stops_and_leaves_that_of_the_other(
     tmp_path: pathlib.Path,
 ) -> None:
     call = f"hold_renewing_often({str(tmp_path)!r})"
-    with in_a_process(call, stderr=subprocess.PIPE) as process:
+    with in_a_process(call, stderr=subprocess.PIPE) as process, within_patience(process):
         assert process.stdout.readline() == "held\n"
         # In one step, as a run does that takes over.
         write(tmp_path / "..", elsewhere(time.time()))
         os.replace(path_of(tmp_path / ".."), path_of(tmp_path))
-        process.wait(60)
+        process.wait(PATIENCE_SECONDS)
         assert process.returncode == 1
         assert process.stderr.read().startswith("failed: run first lost the output to run far on")
     assert json.loads(path_of(tmp_path).read_text())["run_id"] == "far"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 
@@ -14,8 +12,9 @@ import pytest
 from pipeline.output import lease
 from pipeline.output.directory import Output
 from tests.helpers import object_stores
+from tests.helpers.commands import run_python
+from tests.helpers.leases import elsewhere, race
 from tests.helpers.object_stores import Store
-from tests.pipeline.output.test_lease import ROOT, elsewhere, race
 from transforms.errors import UserError
 from transforms.storage.conditional_writes import write_if_unchanged
 
@@ -28,14 +27,9 @@ def store(request: pytest.FixtureRequest) -> Iterator[Store]:
 
 def test_of_runs_that_start_at_once_exactly_one_gets_the_lease(store: Store) -> None:
     """First nobody holds it, then a run that is dead."""
-    done = subprocess.run(
-        [sys.executable, "-c", f"from {__name__} import *; race_on({store})"],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    rounds = [sorted(line.split()) for line in done.stdout.splitlines()]
+    done = run_python(f"from {__name__} import *; race_on({store})")
+    assert done.code == 0, done.err
+    rounds = [sorted(line.split()) for line in done.out.splitlines()]
     assert rounds == [["held", "refused", "refused", "refused"]] * 2
     assert lease.read_lease(Output(f"{store.uri}/raced")) is None
 

@@ -14,7 +14,7 @@ import pytest
 from pipeline.output import run_record
 from pipeline.output.accounting import DuplicateIdsError, check_ids_unique
 from pipeline.output.directory import Output, open_output
-from tests.pipeline.output.test_directory import (
+from tests.helpers.outputs import (
     SETTINGS,
     SPARK_PART,
     A,

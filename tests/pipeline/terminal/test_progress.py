@@ -21,6 +21,7 @@ import pytest
 from pipeline.output.directory import Output, open_output
 from pipeline.terminal import progress
 from pipeline.terminal.progress import Progress
+from tests.helpers.commands import PATIENCE_SECONDS
 from transforms.batches import BatchPlace, FeatureBatch, ImageRow
 from transforms.dataset.columns import PartFormat
 from transforms.dataset.layout import part_name
@@ -52,7 +53,7 @@ class Screen:
         self._descriptor = descriptor
         self.text = ""
 
-    def wait_for(self, pattern: str, seconds: float = 20) -> str:
+    def wait_for(self, pattern: str, seconds: float = PATIENCE_SECONDS) -> str:
         """Reads until `pattern` was seen; returns the text that matches it."""
         deadline = time.monotonic() + seconds
         while not (match := re.search(pattern, self.text)):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pathlib
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +14,7 @@ from tests.helpers.commands import Finished
 from tests.helpers.images import write_random_images
 from tests.helpers.tiny_model import TINY_SIZE
 from transforms import engines
+from transforms.engines import batch_size
 from transforms.engines.batch_size import SIZES, measure_batch_size
 from transforms.images.spec import ImageSpec
 from transforms.models.source import ModelSource
@@ -23,10 +23,27 @@ SPEC = ImageSpec(TINY_SIZE, TINY_SIZE)
 IMAGE_BYTES = TINY_SIZE * TINY_SIZE * 3 * 4
 
 
+class Clock:
+    """Stands still but for what somebody adds: other programs on the machine do not matter."""
+
+    seconds = 0.0
+
+    def perf_counter(self) -> float:
+        return self.seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(batch_size, "time", clock)
+    return clock
+
+
 class CostlyCalls:
     """An engine whose calls cost a fixed time and nothing for each image, up to `room` images."""
 
-    def __init__(self, model: pathlib.Path, room: int = 10**9):
+    def __init__(self, model: pathlib.Path, clock: Clock, room: int = 10**9):
+        self._clock = clock
         self._engine = engines.load(ModelSource("m", path=str(model)))
         self._room = room
 
@@ -41,29 +58,27 @@ class CostlyCalls:
     def __call__(self, images: np.ndarray) -> np.ndarray:
         if len(images) > self._room:
             raise MemoryError("no room")
-        until = time.perf_counter() + 0.02
-        while time.perf_counter() < until:
-            pass
+        self._clock.seconds += 0.02
         return np.zeros((len(images), 8), np.float32)
 
 
-def test_where_each_call_costs_the_same_the_largest_batch_is_best(tiny_model):
-    size, rates = measure_batch_size(CostlyCalls(tiny_model), SPEC)
+def test_where_each_call_costs_the_same_the_largest_batch_is_best(tiny_model, clock):
+    size, rates = measure_batch_size(CostlyCalls(tiny_model, clock), SPEC)
     assert size == 256
     assert list(rates) == list(SIZES)
 
 
-def test_a_size_for_which_there_is_no_memory_is_not_taken(tiny_model):
-    assert measure_batch_size(CostlyCalls(tiny_model, room=100), SPEC)[0] == 64
-    _, rates = measure_batch_size(CostlyCalls(tiny_model), SPEC, 10 * 40 * IMAGE_BYTES)
+def test_a_size_for_which_there_is_no_memory_is_not_taken(tiny_model, clock):
+    assert measure_batch_size(CostlyCalls(tiny_model, clock, room=100), SPEC)[0] == 64
+    _, rates = measure_batch_size(CostlyCalls(tiny_model, clock), SPEC, 10 * 40 * IMAGE_BYTES)
     assert list(rates) == [8, 16, 32]
-    _, rates = measure_batch_size(CostlyCalls(tiny_model), SPEC, 1)
+    _, rates = measure_batch_size(CostlyCalls(tiny_model, clock), SPEC, 1)
     assert list(rates) == [1]
 
 
-def test_a_model_that_fails_on_the_smallest_batch_fails(tiny_model):
+def test_a_model_that_fails_on_the_smallest_batch_fails(tiny_model, clock):
     with pytest.raises(MemoryError, match="no room"):
-        measure_batch_size(CostlyCalls(tiny_model, room=7), SPEC)
+        measure_batch_size(CostlyCalls(tiny_model, clock, room=7), SPEC)
 
 
 def test_the_command_says_what_it_chose(

@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from tests.helpers.commands import ROOT
+from tests.helpers.commands import PATIENCE_SECONDS, run_python, start
 from tests.helpers.tiny_model import TINY_SIZE, save_tiny_model
 from transforms import engines
 from transforms.engines import parity
@@ -93,9 +93,9 @@ def test_a_warm_cache_needs_no_tensorflow(tmp_path: pathlib.Path) -> None:
         f"images = np.random.default_rng(3).random((3, {TINY_SIZE}, {TINY_SIZE}, 3), np.float32); "
         "print(engine(images).tolist()); assert 'tensorflow' not in sys.modules"
     )
-    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    np.testing.assert_array_equal(np.array(eval(done.stdout), np.float32), expected)
+    done = run_python(program)
+    assert done.code == 0, done.err
+    np.testing.assert_array_equal(np.array(eval(done.out), np.float32), expected)
 
 
 def test_the_first_answers_of_new_processes_come(tiny_model: pathlib.Path) -> None:
@@ -108,8 +108,10 @@ def test_the_first_answers_of_new_processes_come(tiny_model: pathlib.Path) -> No
         f"print(engine(np.zeros((64, {TINY_SIZE}, {TINY_SIZE}, 3), np.float32)).shape)"
     )
     command = [sys.executable, "-c", program]
-    new = [subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    assert [process.communicate(timeout=600)[0] for process in new] == ["(64, 8)\n"] * 3
+    new = [start(command, stdout=subprocess.PIPE) for _ in range(3)]
+    assert [process.communicate(timeout=PATIENCE_SECONDS)[0] for process in new] == [
+        "(64, 8)\n"
+    ] * 3
 
 
 def test_the_probe_accepts_openvino_and_tells_its_figures(tiny_model: pathlib.Path) -> None:

@@ -11,8 +11,7 @@ import PIL.Image
 import pytest
 
 from benchmarks.images import PHOTOS
-from tests.end_to_end.test_photos import cosine
-from tests.transforms.images.test_decode import (
+from tests.helpers.encoded_images import (
     ANIMATED_WEBP,
     VARIANTS,
     WEBP_WITH_ALPHA,
@@ -21,6 +20,7 @@ from tests.transforms.images.test_decode import (
     saved,
     tensorflow_pixels,
 )
+from tests.helpers.vectors import cosine
 from transforms.errors import CorruptImageError, ImageError
 from transforms.images import jpeg
 from transforms.images.decode import decode_image, read_header

@@ -20,6 +20,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.testing.util import assert_that, equal_to
 
 import runners.direct
+from tests.helpers.commands import PATIENCE_SECONDS
 from tests.helpers.images import write_random_images
 from transforms import shards, storage
 from transforms.batches import (
@@ -356,7 +357,7 @@ def test_a_consumer_that_stops_early_leaves_no_image_waiting_to_be_decoded(
             os.close(writer)
         after = another_thread.submit(list, decode_shard(shard_of(good), SPEC, threads))
         try:
-            [batch] = after.result(timeout=60)
+            [batch] = after.result(PATIENCE_SECONDS)
             assert len(batch) == threads
             assert not [path for path in open_paths() if path.endswith(".png")]
         finally:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from tests.transforms.storage.test_files import ObjectStore
+from tests.helpers.memory_store import ObjectStore
 from transforms.errors import UserError
 from transforms.inputs import tfrecord_file
 from transforms.inputs.listing import Listing, is_tfrecord_name, list_images

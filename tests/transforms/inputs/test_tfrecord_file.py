@@ -6,20 +6,17 @@ import gzip
 import pathlib
 import random
 import struct
-from collections.abc import Sequence
 
 import google_crc32c
 import pytest
 
+from tests.helpers.records import HEADER, TRAILER, Values, example, starts, write_records
 from transforms.errors import ImageTooLargeError, RecordError, UserError
 from transforms.inputs import examples, tfrecord_file
 from transforms.inputs.examples import Example, ExampleParser, ExampleSpec, KeptColumn
 from transforms.refs import ImageRef
 
-HEADER, TRAILER = 12, 4  # bytes before and after a record's data
 ANY_SIZE = 2**31
-
-Values = Sequence[bytes] | Sequence[int] | Sequence[float]
 
 
 # Building files
@@ -29,20 +26,6 @@ def payloads(count: int, size: int = 300) -> list[bytes]:
     """Records of different lengths that do not compress."""
     chance = random.Random(count)
     return [chance.randbytes(size + 7 * number) for number in range(count)]
-
-
-def write_records(path: pathlib.Path, records: list[bytes], compression: str = "") -> str:
-    import tensorflow as tf
-
-    with tf.io.TFRecordWriter(str(path), options=compression) as writer:
-        for record in records:
-            writer.write(record)
-    return str(path)
-
-
-def starts(records: list[bytes]) -> list[int]:
-    """Where TensorFlow puts each record."""
-    return [sum(HEADER + len(r) + TRAILER for r in records[:i]) for i in range(len(records))]
 
 
 def flip(path: str, at: int) -> None:
@@ -70,22 +53,6 @@ def good(results: list[bytes | Exception]) -> list[bytes]:
 
 def errors(results: list[bytes | Exception]) -> list[Exception]:
     return [result for result in results if isinstance(result, Exception)]
-
-
-def example(**features: Values) -> bytes:
-    """A serialised tf.Example; `image` stands for the usual key `image/encoded`."""
-    import tensorflow as tf
-
-    message = tf.train.Example()
-    for name, values in features.items():
-        feature = message.features.feature["image/encoded" if name == "image" else name]
-        if all(isinstance(value, bytes) for value in values):
-            feature.bytes_list.value.extend(values)
-        elif all(isinstance(value, int) for value in values):
-            feature.int64_list.value.extend(values)
-        else:
-            feature.float_list.value.extend(values)
-    return message.SerializeToString()
 
 
 def shown(results: list[Example | RecordError]) -> list[object]:

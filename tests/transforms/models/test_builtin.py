@@ -14,10 +14,9 @@ import numpy as np
 import pytest
 from skimage import data_dir  # type: ignore[attr-defined]
 
+from tests.helpers.commands import PATIENCE_SECONDS, run_python, start, within_patience
 from transforms.models import builtin
 from transforms.models.builtin import efficientnet_lite0, weights
-
-ROOT = pathlib.Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="session")
@@ -287,8 +286,10 @@ def test_a_second_call_imports_no_tensorflow(cache: str) -> None:
         "print(builtin.exported('feature_vector', sys.argv[1])); "
         "builtin.class_names(); print('tensorflow' in sys.modules)"
     )
-    printed = subprocess.check_output([sys.executable, "-c", script, cache], cwd=ROOT, text=True)
-    assert printed.split() == [builtin.exported("feature_vector", cache), "False"]
+    assert run_python(script, cache).out.split() == [
+        builtin.exported("feature_vector", cache),
+        "False",
+    ]
 
 
 def test_two_processes_export_at_the_same_moment(tmp_path: pathlib.Path) -> None:
@@ -297,23 +298,17 @@ def test_two_processes_export_at_the_same_moment(tmp_path: pathlib.Path) -> None
         "print('ready', flush=True); sys.stdin.readline(); "
         "print(builtin.exported('feature_vector', sys.argv[1]))"
     )
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", script, str(tmp_path)],
-            cwd=ROOT,
-            text=True,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        for _ in range(2)
-    ]
-    for process in processes:
-        assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    command = [sys.executable, "-c", script, tmp_path]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    processes = [start(command, **pipes) for _ in range(2)]
+    with within_patience(*processes):
+        for process in processes:
+            assert process.stdout is not None and process.stdout.readline() == "ready\n"
     for process in processes:
         assert process.stdin is not None
         process.stdin.write("go\n")
         process.stdin.flush()
-    printed = [process.communicate(timeout=120)[0].strip() for process in processes]
+    printed = [process.communicate(timeout=PATIENCE_SECONDS)[0].strip() for process in processes]
 
     assert [process.returncode for process in processes] == [0, 0]
     assert printed[0] == printed[1]

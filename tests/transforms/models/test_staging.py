@@ -22,6 +22,7 @@ from typing import ClassVar
 import pytest
 from apache_beam.io.filesystem import BeamIOError, FileMetadata, FileSystem
 
+from tests.helpers.commands import PATIENCE_SECONDS, start
 from transforms.errors import UserError
 from transforms.models import downloads, loading, staging
 from transforms.models import source as models
@@ -32,7 +33,6 @@ MODEL = {
     "variables/variables.data-00000-of-00001": bytes(range(256)) * 200,
 }
 STAGE = "import sys; from transforms.models import staging; print(staging.stage(*sys.argv[1:]))"
-ROOT = pathlib.Path(__file__).parents[3]
 
 
 def archive_of(model: dict[str, bytes]) -> bytes:
@@ -252,19 +252,19 @@ def test_a_slow_but_steady_server_is_waited_for(
     server: Loopback, cache: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ):
     """The whole takes longer than the time-out, which is for silence only."""
-    monkeypatch.setattr(downloads, "READ_TIMEOUT_SECONDS", 0.5)
+    monkeypatch.setattr(downloads, "READ_TIMEOUT_SECONDS", 2.0)
 
     def trickles(handler: http.server.BaseHTTPRequestHandler) -> None:
         sends(b"", Content_Length=str(len(ARCHIVE)))(handler)
         step = len(ARCHIVE) // 60 + 1
-        for start in range(0, len(ARCHIVE), step):
-            handler.wfile.write(ARCHIVE[start : start + step])
-            time.sleep(0.01)
+        for at in range(0, len(ARCHIVE), step):
+            handler.wfile.write(ARCHIVE[at : at + step])
+            time.sleep(0.04)
 
     started = time.monotonic()
     handle = server.serves("/model.tgz", trickles)
     assert files(staging.stage(handle, cache_dir=str(cache))) == MODEL
-    assert time.monotonic() - started > 0.5
+    assert time.monotonic() - started > 2.0
     assert len(server.asked) == 1
 
 
@@ -275,7 +275,7 @@ def test_a_silent_server_is_given_up(
 
     def stalls(handler: http.server.BaseHTTPRequestHandler) -> None:
         sends(ARCHIVE[:100], Content_Length=str(len(ARCHIVE)))(handler)
-        server.closing.wait()
+        server.closing.wait(PATIENCE_SECONDS)
 
     handle = server.serves("/model.tgz", stalls)
     message = refusal(handle)
@@ -520,12 +520,7 @@ def test_a_model_that_was_withdrawn_is_not_used_silently(
 def start_staging(handle: str, cache: pathlib.Path) -> subprocess.Popen[str]:
     """`stage(handle, None, cache)` in a process of its own."""
     program = STAGE.replace("*sys.argv[1:]", "sys.argv[1], None, sys.argv[2]")
-    return subprocess.Popen(
-        [sys.executable, "-c", program, handle, str(cache)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
+    return start([sys.executable, "-c", program, handle, cache], stdout=subprocess.PIPE)
 
 
 def test_two_processes_that_stage_at_the_same_time_share_one_copy(
@@ -534,12 +529,14 @@ def test_two_processes_that_stage_at_the_same_time_share_one_copy(
     both_asked = threading.Barrier(2)
 
     def waits_for_both(handler: http.server.BaseHTTPRequestHandler) -> None:
-        both_asked.wait(timeout=60)
+        both_asked.wait(PATIENCE_SECONDS)
         sends()(handler)
 
     handle = server.serves("/model.tgz", waits_for_both)
     processes = [start_staging(handle, cache) for _ in range(2)]
-    directories = [process.communicate(timeout=120)[0].strip() for process in processes]
+    directories = [
+        process.communicate(timeout=PATIENCE_SECONDS)[0].strip() for process in processes
+    ]
     assert [process.returncode for process in processes] == [0, 0]
     assert directories == [str(cache / "models" / f"sha256-{DIGEST}")] * 2
     assert files(directories[0]) == MODEL
@@ -568,13 +565,13 @@ def test_a_download_that_was_killed_does_not_count(server: Loopback, cache: path
     def stops_half_way(handler: http.server.BaseHTTPRequestHandler) -> None:
         sends(ARCHIVE[: len(ARCHIVE) // 2], Content_Length=str(len(ARCHIVE)))(handler)
         half_sent.set()
-        server.closing.wait()
+        server.closing.wait(PATIENCE_SECONDS)
 
     handle = server.serves("/model.tgz", stops_half_way, sends())
     process = start_staging(handle, cache)
-    assert half_sent.wait(timeout=120)
+    assert half_sent.wait(timeout=PATIENCE_SECONDS)
     process.kill()
-    process.communicate()
+    process.communicate(timeout=PATIENCE_SECONDS)
     assert all(name.startswith(".tmp-") for name in staged(cache))
     assert files(staging.stage(handle, cache_dir=str(cache))) == MODEL
 

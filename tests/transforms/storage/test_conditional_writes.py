@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.helpers import object_stores
-from tests.transforms.storage.test_files import ObjectStore
+from tests.helpers.memory_store import ObjectStore
 from transforms import storage
 from transforms.storage import conditional_writes
 from transforms.storage.conditional_writes import (

@@ -18,6 +18,7 @@ import pytest
 import tensorflow as tf
 from apache_beam.io.filesystem import BeamIOError, FileMetadata, FileSystem
 
+from tests.helpers.commands import PATIENCE_SECONDS
 from tests.helpers.images import write_random_images
 from transforms.batches import ImageBatch
 from transforms.errors import CorruptImageError, ErrorRow
@@ -67,7 +68,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
             self.connection.close()
         elif failure == HANG:
-            self.server.stopped.wait()
+            self.server.stopped.wait(PATIENCE_SECONDS)
         else:
             self.send_response(int(failure))
             self.end_headers()
@@ -115,7 +116,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
     yield server
     server.stopped.set()
     server.shutdown()
-    thread.join()
+    thread.join(PATIENCE_SECONDS)
     server.server_close()
 
 
