@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import pathlib
 import statistics
 import sys
+from collections.abc import Callable
 
 import PIL.Image
 import pytest
@@ -143,15 +145,19 @@ def written(session: Session, contender: contenders.Contender, kind: str) -> dic
     return vectors.read_vectors(session.output(kind, contender))
 
 
+@pytest.fixture(scope="module")
+def ours(session: Session) -> Callable[[str], dict]:
+    """Our own vectors of a kind of images, computed once for all peers."""
+    return functools.cache(lambda kind: written(session, contenders.OURS[0], kind))
+
+
 PEERS = [peer for peer in contenders.THEIRS if peer.is_here]  # `make bench` installs the others
 
 
 @pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
-def test_a_peer_writes_the_same_vectors_as_ours(session, peer):
+def test_a_peer_writes_the_same_vectors_as_ours(session, ours, peer):
     for kind in set(peer.kinds) & {"jpeg", "tfrecord"}:
-        likeness = vectors.compare(
-            written(session, peer, kind), written(session, contenders.OURS[0], kind)
-        )
+        likeness = vectors.compare(written(session, peer, kind), ours(kind))
         assert likeness.images == 5
         assert likeness.smallest_cosine > (0.99999 if peer.name != "Daft" else 0.99)
 
