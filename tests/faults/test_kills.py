@@ -23,7 +23,7 @@ from tests.helpers.jobs import (
 from tests.helpers.soak import usual_or_soak
 from transforms.machine.cores import available_cores
 
-IMAGES = usual_or_soak(2000, 5000)
+IMAGES = usual_or_soak(3000, 5000)
 KILLS = usual_or_soak(5, 25)
 FEWER_KILLS = usual_or_soak(2, 5)
 ROWS_PER_FILE = 50

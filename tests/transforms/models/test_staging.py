@@ -308,7 +308,9 @@ def test_trouble_that_passes_is_waited_out(
     [
         ("7", 7.0),
         ("3600", 60.0),
-        (email.utils.formatdate(time.time() + 3600, usegmt=True), 60.0),
+        pytest.param(
+            email.utils.formatdate(time.time() + 3600, usegmt=True), 60.0, id="in an hour-60.0"
+        ),
         ("soon", 0.0),
         ("²", 0.0),
         ("-1", 0.0),
