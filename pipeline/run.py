@@ -12,6 +12,7 @@ import sys
 import traceback
 from typing import NoReturn
 
+from pipeline.output.disk import disk_is_full
 from pipeline.terminal import interrupts, logs
 
 _FAILED = 1  # `exit_codes` is not there yet if an import fails
@@ -36,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the exit code tells it
             if noticed.signal is not None:
                 interrupts.leave(noticed.signal, _how_to_continue(argv))
-            if logs.disk_is_full(f"{error} {error.__cause__}"):
+            if disk_is_full(f"{error} {error.__cause__}"):
                 print(
                     "failed: no space left where --output (or the temporary directory) lies; free "
                     f"some: {_how_to_continue(argv)}",

@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator
 
 from pipeline.output.directory import Output
-from pipeline.terminal import logs
+from pipeline.output.disk import disk_is_full
 from transforms.dataset.layout import LEASE_FILE
 from transforms.errors import UserError, one_line
 from transforms.storage import conditional_writes
@@ -150,7 +150,7 @@ def held(output: Output, run_id: str) -> Iterator[Lease | None]:
                 f"--output {output.directory}: another run took it at the same moment"
             )
     except (OSError, ValueError) as error:
-        if isinstance(error, UserError) or logs.disk_is_full(str(error)):
+        if isinstance(error, UserError) or disk_is_full(str(error)):
             raise
         raise UserError(f"--output {output.directory}: not writable: {one_line(error)}") from error
     stop = threading.Event()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import os
 import warnings
 
-_DISK_IS_FULL = [os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT)]
+from pipeline.output.disk import disk_is_full
 
 
 def set_up(verbose: bool) -> None:
@@ -19,11 +18,6 @@ def set_up(verbose: bool) -> None:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
         os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
         warnings.filterwarnings("ignore")
-
-
-def disk_is_full(text: str) -> bool:
-    """Whether a message is about a full disk: what workers raise, Beam hands on as text."""
-    return any(message in text for message in _DISK_IS_FULL)
 
 
 def _tells_more_than_the_exception(record: logging.LogRecord) -> bool:
