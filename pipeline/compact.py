@@ -13,6 +13,7 @@ from pipeline.options import model
 from pipeline.output.compaction import compact
 from pipeline.output.directory import open_output
 from pipeline.terminal import exit_codes
+from pipeline.terminal.errors import told
 from pipeline.terminal.words import count
 from transforms import storage
 from transforms.errors import UserError
@@ -25,7 +26,7 @@ def main(argv: list[str] | None = None) -> int:
         output = open_output(storage.absolute(options.output))
         before = compact(output, options.rows_per_file)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {told(error)}", file=sys.stderr)
         return exit_codes.of_mistake(error)
     now = len(output.parts)
     print(

@@ -26,6 +26,7 @@ _MOST_FREQUENT_OPS = 8
 def main(argv: list[str] | None = None) -> int:
     """Examines a model and prints what was found; returns the exit code."""
     logs.set_up(verbose=False)
+    from pipeline.terminal.errors import told
     from transforms.errors import UserError
 
     try:
@@ -35,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
 
         examination = examine(source, image_size)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {told(error)}", file=sys.stderr)
         return MISTAKE
     command = _run_command(options, examination)
     if options.json:
@@ -75,19 +76,13 @@ def _run_command(options: Any, examination: Examination) -> str | None:
     from transforms.models import builtin
 
     loaded = examination.loaded
-    added: dict[str, str | None] = {}
+    added: dict[str, Any] = {}
     if loaded is None:
         return None
     if examination.width is None and loaded.kind == "pixels":
-        advice = " ".join(c.seen for c in examination.checks if c.status == "fail")
-        if options.pool is None and "--pool mean" in advice:
-            added["pool"] = "mean"
-        elif options.output_key is None and "with --output_key:" in advice:
-            functions = examination.description.functions
-            outputs = [f.outputs for f in functions if f.name == loaded.function]
-            added["output_key"] = outputs[0][0].name
-        else:
+        if examination.remedy is None:
             return None
+        added[examination.remedy.name] = examination.remedy.value
     words = ["python", "-m", "pipeline.run", "--input", "PHOTOS", "--output", "FEATURES"]
     words += ["--model", options.model, "--task", options.task]
     for name in ("signature", "tags", "output_key", "pool", "model_args", "model_sha256"):
@@ -105,6 +100,8 @@ def _run_command(options: Any, examination: Examination) -> str | None:
 
 
 def _as_json(source: ModelSource, examination: Examination, command: str | None) -> dict[str, Any]:
+    from pipeline.terminal.errors import told
+
     loaded = examination.loaded
     called = None
     if loaded is not None:
@@ -120,16 +117,21 @@ def _as_json(source: ModelSource, examination: Examination, command: str | None)
             **dataclasses.asdict(examination.description),
             "fine_tunable": examination.description.fine_tunable,
         },
-        "checks": [dataclasses.asdict(check) for check in examination.checks],
+        "checks": [
+            {"name": check.name, "status": check.status, "seen": told(check.seen)}
+            for check in examination.checks
+        ],
         "command": command,
     }
 
 
 def _as_text(source: ModelSource, examination: Examination, command: str | None) -> str:
+    from pipeline.terminal.errors import told
+
     names = max(len(check.name) for check in examination.checks)
     lines = [f"{name:14} {value}" for name, value in _facts(source, examination)]
     lines.append("")
-    lines += [f"{c.status:14}  {c.name:{names}}  {c.seen}" for c in examination.checks]
+    lines += [f"{c.status:14}  {c.name:{names}}  {told(c.seen)}" for c in examination.checks]
     failed = [check.name for check in examination.checks if check.status == "fail"]
     warned = [check.name for check in examination.checks if check.status == "warn"]
     verdict = f"no, see {', '.join(failed)}" if failed else "yes"

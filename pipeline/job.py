@@ -148,7 +148,9 @@ def _plan(options: RunOptions, listing: Listing, resolved: Settings, output: Out
         run_record.refuse_other_settings(output, fingerprint)
         run_record.refuse_other_settings(staging, fingerprint)
     mode = options.output.mode
-    plan = make_plan(listing.refs, output, staging, mode, options.output.retry_errors)
+    plan = make_plan(
+        listing.refs, output, staging, mode, options.output.retry_errors, listing.unlisted
+    )
     there = output.rows + output.errors
     if plan.gone > options.limits.max_gone_rate * there:
         raise LimitError(

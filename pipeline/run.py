@@ -27,12 +27,13 @@ def main(argv: list[str] | None = None) -> int:
             from pipeline import job
             from pipeline.options.door import read_options
             from pipeline.terminal import exit_codes
+            from pipeline.terminal.errors import told
             from transforms.errors import UserError, one_line
 
             try:
                 return job.run(read_options(argv))
             except UserError as error:
-                print(f"error: {error}", file=sys.stderr)
+                print(f"error: {told(error)}", file=sys.stderr)
                 return exit_codes.of_mistake(error)
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the exit code tells it
             if noticed.signal is not None:

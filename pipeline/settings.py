@@ -20,7 +20,7 @@ from transforms import engines
 from transforms.dataset.columns import PartFormat
 from transforms.engines import parity
 from transforms.engines.batch_size import measure_batch_size
-from transforms.errors import UserError, one_line
+from transforms.errors import Message, Parameter, UserError, one_line
 from transforms.images.decode import blank_images
 from transforms.images.spec import ImageSpec
 from transforms.inputs.examples import ExampleSpec, check_feature, infer_columns
@@ -48,7 +48,7 @@ class Settings:
     engine: engines.EngineName
     precision: engines.Precision
     parity: parity.Parity | None
-    passed_over: str | None
+    passed_over: Message | None
     image: ImageSpec
     examples: ExampleSpec
     part_format: PartFormat
@@ -149,7 +149,7 @@ class _ChosenEngine:
     name: engines.EngineName
     image: ImageSpec
     parity: parity.Parity | None
-    passed_over: str | None
+    passed_over: Message | None
 
 
 def _choose_engine(
@@ -158,7 +158,7 @@ def _choose_engine(
     """The first engine that runs the model within the tolerance."""
     names = engines.candidates(options.name)
     names = [name for name in names if name == before] or names
-    passed_over = None
+    passed_over: Message | None = None
     for name in names:
         try:
             engine = engines.load(source, name, options.precision)
@@ -173,7 +173,7 @@ def _choose_engine(
         except UserError as error:
             if name == names[-1]:
                 raise
-            passed_over = str(error)
+            passed_over = Message(error.pieces)
     raise AssertionError("there is always an engine")
 
 
@@ -183,9 +183,9 @@ def _example_spec(options: InputOptions, containers: list[str]) -> ExampleSpec:
     if options.id_key and not containers:
         raise UserError("--tfrecord_id_key: there are no TFRecord files in the input")
     if containers:
-        check_feature(containers[0], "--tfrecord_image_key", options.image_key)
+        check_feature(containers[0], Parameter("image_key", options.image_key))
     if options.id_key:
-        check_feature(containers[0], "--tfrecord_id_key", options.id_key)
+        check_feature(containers[0], Parameter("id_key", options.id_key))
     return ExampleSpec(
         image_key=options.image_key,
         id_key=options.id_key,

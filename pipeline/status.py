@@ -22,6 +22,7 @@ from pipeline.output.directory import open_finished
 from pipeline.output.observer import Observer
 from pipeline.output.state import Status, tell
 from pipeline.terminal import exit_codes
+from pipeline.terminal.errors import told
 from pipeline.terminal.status_text import as_json, as_text
 from transforms.errors import UserError, one_line
 
@@ -47,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
             status = _watch(observer, options.watch, options.json)
         return UNREADABLE if status.unreadable else TOLD
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {told(error)}", file=sys.stderr)
         return exit_codes.of_mistake(error)
     except KeyboardInterrupt:
         return exit_codes.INTERRUPTED

@@ -18,6 +18,7 @@ from pipeline.checks.verdict import Verdict, verify
 from pipeline.options import model, types
 from pipeline.output.directory import open_finished
 from pipeline.terminal import exit_codes, logs
+from pipeline.terminal.errors import told
 from pipeline.terminal.words import count
 from transforms.errors import UserError
 
@@ -33,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
         given, flags = _parser().parse_known_args(argv)
         verdict = verify(open_finished(given.output), given.sample, given.seed, flags)
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {told(error)}", file=sys.stderr)
         return exit_codes.of_mistake(error)
     if given.json:
         print(json.dumps(_as_json(verdict), indent=2))
@@ -50,7 +51,7 @@ def _as_json(verdict: Verdict) -> dict[str, Any]:
         "rows": verdict.checked.rows,
         "errors": verdict.checked.errors,
         "sample": sample or None,
-        "problems": verdict.problems,
+        "problems": [told(problem) for problem in verdict.problems],
         "notes": verdict.notes,
     }
 
@@ -69,7 +70,7 @@ def _as_text(verdict: Verdict) -> list[str]:
                 f"cosine at least {recomputed.smallest_cosine:.7f}"
             )
         lines.append(line)
-    lines += [f"wrong    {problem}" for problem in verdict.problems[:_SHOWN]]
+    lines += [f"wrong    {told(problem)}" for problem in verdict.problems[:_SHOWN]]
     left = len(verdict.problems) - _SHOWN
     if left > 0:
         lines.append(f"wrong    … and {left:,} more (--json lists all)")

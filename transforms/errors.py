@@ -1,14 +1,17 @@
 """What can go wrong with one image, and how it is told.
 
 An image that cannot become a row becomes an `ErrorRow`, committed with its shard; nothing else
-is lost with it. A mistake of the person at the terminal is a `UserError`: one line, no traceback.
+is lost with it. What whoever calls this library can put right is a `UserError`: one line, no
+traceback. It speaks of the library's parameters; a program with other names for them tells those.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -34,8 +37,103 @@ MAX_MESSAGE_LENGTH = 500
 _TENSORFLOW_TRACE = ("Graph execution error:", "Detected at node", "  File ")
 
 
+@dataclasses.dataclass(frozen=True)
+class Parameter:
+    """A parameter of this library of which a message speaks, perhaps with a value.
+
+    Attributes:
+      name: as in this library: `pool` of a `ModelSource`, `max_pixels` of an `ImageSpec`, ….
+      value: None where the message means whatever value it has.
+
+    >>> f"{Parameter('pool', 'mean')}; {Parameter('trusted', True)}; {Parameter('output_key')}"
+    "pool='mean'; trusted=True; output_key"
+    """
+
+    name: str
+    value: str | int | float | None = None
+
+    def __str__(self) -> str:
+        return self.name if self.value is None else f"{self.name}={self.value!r}"
+
+    def as_subject(self) -> str:
+        """What stands before the colon.
+
+        >>> Parameter("model", "my/model").as_subject()
+        'model my/model'
+        """
+        return self.name if self.value is None else f"{self.name} {self.value}"
+
+
+Piece = str | Parameter
+Subject = Parameter | tuple[Parameter, ...] | str
+
+
+@dataclasses.dataclass(frozen=True)
+class Message:
+    """A text that speaks of parameters: as this library names them, or as a program does.
+
+    >>> message = Message(("give ", Parameter("engine", "tensorflow")))
+    >>> str(message), message.told(lambda parameter: f"the {parameter.name} {parameter.value}")
+    ("give engine='tensorflow'", 'give the engine tensorflow')
+    """
+
+    pieces: tuple[Piece, ...]
+
+    def __str__(self) -> str:
+        return self.told(str)
+
+    def told(self, name_of: Callable[[Parameter], str]) -> str:
+        """The text, with parameters as `name_of` has them."""
+        return "".join(p if isinstance(p, str) else name_of(p) for p in self.pieces)
+
+
 class UserError(ValueError):
-    """An input, an option or the output directory is wrong; the message says what to do."""
+    """An input, a parameter or the output directory is wrong; the message says what to do.
+
+    Args:
+      pieces: the message without its subject: text, and the parameters that it speaks of.
+      subject: what it is about: a parameter, several that are wrong together, or a file.
+      remedy: the parameter that puts it right, where one does.
+
+    >>> error = UserError("no such output", subject=Parameter("output_key", "logits"))
+    >>> str(error), str(error.message)
+    ('output_key logits: no such output', 'no such output')
+    >>> error.told(lambda parameter: f"my {parameter.name} {parameter.value!r}")
+    "my output_key 'logits': no such output"
+    """
+
+    def __init__(
+        self, *pieces: Piece, subject: Subject | None = None, remedy: Parameter | None = None
+    ):
+        self.message = Message(pieces)
+        self.subject = subject
+        self.remedy = remedy
+        start = " ".join(p if isinstance(p, str) else p.as_subject() for p in self._subjects())
+        # One text, as that is what Beam keeps of an exception in a worker.
+        super().__init__(f"{start}: {self.message}" if start else str(self.message))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        rebuild = functools.partial(
+            type(self), *self.message.pieces, subject=self.subject, remedy=self.remedy
+        )
+        return rebuild, ()
+
+    @property
+    def pieces(self) -> tuple[Piece, ...]:
+        """The message with its subject, as a part of other messages."""
+        start: list[Piece] = []
+        for subject in self._subjects():
+            start += [" ", subject] if start else [subject]
+        return (*start, ": ", *self.message.pieces) if start else self.message.pieces
+
+    def told(self, name_of: Callable[[Parameter], str]) -> str:
+        """The message with its subject, with parameters as `name_of` has them."""
+        return Message(self.pieces).told(name_of)
+
+    def _subjects(self) -> tuple[Piece, ...]:
+        if self.subject is None:
+            return ()
+        return self.subject if isinstance(self.subject, tuple) else (self.subject,)
 
 
 class ImageError(Exception):
@@ -59,7 +157,7 @@ class UnsupportedImageError(ImageError):
 
 
 class ImageTooLargeError(ImageError):
-    """More bytes or pixels than `--max_file_bytes` or `--max_pixels` allow."""
+    """More bytes or pixels than `max_file_bytes` or `max_pixels` of the `ImageSpec` allow."""
 
 
 class CorruptImageError(ImageError):
@@ -101,6 +199,11 @@ def error_row(ref: ImageRef, stage: Stage, error: BaseException) -> ErrorRow:
     transient = stage == "read" and is_transient(error)
     name, message = type(error).__name__, one_line(error)
     return ErrorRow(ref.id, ref.uri, ref.version, stage, name, message, transient)
+
+
+def explained(error: Exception) -> tuple[Piece, ...]:
+    """What went wrong, as a part of another message, which keeps the parameters it speaks of."""
+    return error.pieces if isinstance(error, UserError) else (one_line(error),)
 
 
 def one_line(error: BaseException) -> str:

@@ -67,7 +67,8 @@ class SavedModelHandler(ModelHandler[Images, Answer, ModelFunction]):
     model fails is halved until the images that make it fail are alone; these become error rows.
 
     Args:
-      model: which model: a handle as for `--model`, or a `ModelSource` with all that can be said.
+      model: which model: a handle as `transforms.models.staging` takes it, or a `ModelSource` with
+        all that can be said.
       max_batch_size: images in a batch that Beam makes, at most.
       engine, precision: what runs it; see `transforms.engines`.
       kwargs: as for Beam's `ModelHandler`.

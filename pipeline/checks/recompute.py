@@ -13,7 +13,7 @@ from pipeline.settings import Settings
 from transforms import engines, storage
 from transforms.batches import ImageRow
 from transforms.engines import parity
-from transforms.errors import ErrorRow, UserError
+from transforms.errors import ErrorRow, Message, Piece, UserError
 from transforms.images.read_ahead import decode_shard
 from transforms.infer import infer
 from transforms.inputs.content_versions import with_content_versions
@@ -36,7 +36,7 @@ class Recomputed:
 
     images: int = 0
     compared: int = 0
-    problems: list[str] = dataclasses.field(default_factory=list)
+    problems: list[Message] = dataclasses.field(default_factory=list)
     relative_difference: float = 0.0
     smallest_cosine: float = 1.0
 
@@ -54,11 +54,13 @@ def recompute(images: Sequence[StoredImage], settings: Settings) -> Recomputed:
         refs, where = _refs(uri, those, settings)
         found += refs
         known = {ref.id for ref in refs}
-        result.problems += [f"id {i.id!r}: {where}" for i in those if i.id not in known]
+        result.problems += [
+            Message((f"id {image.id!r}: ", *where)) for image in those if image.id not in known
+        ]
     for ref, row, vector, error in _compute(found, settings):
         problem = _difference(stored[ref.id], row, vector, error, settings.precision, result)
         if problem:
-            result.problems.append(f"id {ref.id!r}: {problem}")
+            result.problems.append(Message((f"id {ref.id!r}: {problem}",)))
     return result
 
 
@@ -71,22 +73,22 @@ def _by_uri(images: Iterable[StoredImage]) -> list[tuple[str, list[StoredImage]]
 
 def _refs(
     uri: str, images: Sequence[StoredImage], settings: Settings
-) -> tuple[list[ImageRef], str]:
+) -> tuple[list[ImageRef], tuple[Piece, ...]]:
     """Where the images of one file are now, and what there is to say of those that are not."""
     is_container = images[0].is_record
     if storage.is_local(uri) and not is_container:
-        return [ImageRef(image.id, uri, image.version) for image in images], ""
+        return [ImageRef(image.id, uri, image.version) for image in images], ()
     try:
         listing = list_images(
             [uri], "tfrecord" if is_container else "files", settings.examples.id_key
         )
     except UserError as error:
-        return [], f"cannot be computed again: {error}"
+        return [], ("cannot be computed again: ", *error.pieces)
     wanted = {image.id: image for image in images}
     refs = [ref for ref in listing.refs if ref.id in wanted]
     if any(is_content_version(image.version) for image in images):
         refs = with_content_versions(refs, settings.image.max_file_bytes)
-    return refs, f"{uri} does not hold it any more"
+    return refs, (f"{uri} does not hold it any more",)
 
 
 def _compute(

@@ -16,7 +16,7 @@ from pipeline.output.directory import Output
 from transforms import storage
 from transforms.dataset import snapshot
 from transforms.dataset.layout import SNAPSHOT_FILE, is_part_name
-from transforms.errors import UserError
+from transforms.errors import Message, UserError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Verdict:
     parts: int
     checked: Checked
     recomputed: Recomputed | None
-    problems: list[str]
+    problems: list[Message]
     notes: list[str]
 
 
@@ -58,15 +58,17 @@ def verify(output: Output, size: int, seed: int, flags: Sequence[str] = ()) -> V
     names = [name for name in storage.list_names(output.directory) if is_part_name(name)]
     sample = Sample(size, seed)
     checked = check_parts(output, names, state, sample)
-    run, problems = _last_run(output)
-    problems = checked.problems + problems
+    run, of_run = _last_run(output)
+    texts = checked.problems + of_run
     if run and "counts" in run:
-        problems += _count_problems(output, checked, names, state, run["counts"])
-    recomputed = None
+        texts += _count_problems(output, checked, names, state, run["counts"])
+    recomputed, found = None, []
     if sample.images and run:
         arguments = [*run["arguments"], *flags]
         recomputed, more = _recompute(output, sample.images, arguments, checked)
-        problems += more + recomputed.problems
+        texts += more
+        found = recomputed.problems
+    problems = [*(Message((text,)) for text in texts), *found]
     return Verdict(len(names), checked, recomputed, problems, _notes(run))
 
 

@@ -15,7 +15,6 @@ import pyarrow as pa
 from pipeline.options.values import Mode
 from pipeline.output.directory import Output
 from transforms.errors import UserError
-from transforms.inputs.patterns import UNLISTED
 from transforms.refs import ImageRef
 
 
@@ -62,7 +61,12 @@ class Plan:
 
 
 def make_plan(
-    refs: list[ImageRef], output: Output, staging: Output, mode: Mode, retry_errors: bool
+    refs: list[ImageRef],
+    output: Output,
+    staging: Output,
+    mode: Mode,
+    retry_errors: bool,
+    unlisted: Sequence[str] = (),
 ) -> Plan:
     """Compares the inputs with what is committed.
 
@@ -73,12 +77,13 @@ def make_plan(
       mode: "append" leaves rows of changed and gone images as they are, "sync" replaces and
         removes them.
       retry_errors: whether error rows are tried again.
+      unlisted: directories that the listing could not look into.
 
     Raises:
       UserError: a part or a file of error rows cannot be read.
     """
     wanted = {ref.id: ref for ref in refs}
-    unseen = _Unseen(refs)
+    unseen = _Unseen(refs, unlisted)
     done: set[str] = set()
     counts: collections.Counter[str] = collections.Counter()
     drop: collections.defaultdict[str, set[str]] = collections.defaultdict(set)
@@ -145,12 +150,8 @@ def plan_line(plan: Plan, mode: Mode) -> str:
 class _Unseen:
     """What a listing could not look into: images there are not gone, they are not to be seen."""
 
-    def __init__(self, refs: Sequence[ImageRef]):
-        self._directories = tuple(
-            ref.uri.rstrip("/") + "/"
-            for ref in refs
-            if ref.problem is not None and ref.problem.startswith(UNLISTED)
-        )
+    def __init__(self, refs: Sequence[ImageRef], unlisted: Sequence[str]):
+        self._directories = tuple(uri.rstrip("/") + "/" for uri in unlisted)
         self._refs = refs
 
     @functools.cached_property

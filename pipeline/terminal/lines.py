@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 
 from pipeline.settings import Settings
+from pipeline.terminal.errors import told
 from pipeline.terminal.words import count
 from transforms.inputs.listing import UNDECODED_SUFFIXES
 
@@ -48,7 +49,7 @@ def engine_lines(settings: Settings) -> Iterator[str]:
         measured = ", ".join(f"{size}: {rate:.0f}/s" for size, rate in settings.rates.items())
         yield f"batch size {settings.batch_size} (the model on blank images, {measured})"
     if settings.passed_over:
-        yield f"engine {settings.engine}; passed over: {settings.passed_over}"
+        yield f"engine {settings.engine}; passed over: {told(settings.passed_over)}"
     if settings.parity:
         yield (
             f"engine {settings.engine} {settings.precision} against tensorflow float32: "

@@ -12,6 +12,7 @@ import pytest
 from pipeline import settings
 from pipeline.options.door import read_options
 from pipeline.settings import Settings
+from pipeline.terminal.errors import told
 from tests.helpers.tiny_model import TINY_SIZE, TINY_WIDTH, save_tiny_model
 from transforms.errors import UserError
 from transforms.models import builtin
@@ -30,7 +31,7 @@ def mistake(model: pathlib.Path | str, *flags: str, containers: Sequence[str] = 
     """What the person is told: one line."""
     with pytest.raises(UserError) as info:
         resolve(model, *flags, containers=containers)
-    message = str(info.value)
+    message = told(info.value)
     assert len(message.splitlines()) == 1
     return message
 

@@ -1,20 +1,32 @@
-"""Error rows say on one readable line which image failed, where and why."""
+"""Error rows say on one readable line which image failed, where and why.
+
+Mistakes speak of parameters, whatever the program calls them.
+"""
 
 from __future__ import annotations
 
+import ast
+import copy
 import pathlib
+import pickle
+import re
+from collections.abc import Iterator
 
 import pyarrow.parquet as pq
 import pytest
 
+import transforms
 from transforms.errors import (
     ERROR_SCHEMA,
     MAX_MESSAGE_LENGTH,
     CorruptImageError,
     ImageError,
+    Message,
+    Parameter,
     UserError,
     error_row,
     error_table,
+    explained,
     one_line,
 )
 from transforms.refs import ImageRef
@@ -132,3 +144,116 @@ def test_a_message_with_odd_characters_can_be_written(tmp_path: pathlib.Path, me
 def test_a_users_mistake_is_no_error_of_an_image() -> None:
     assert not issubclass(UserError, ImageError)
     assert not issubclass(ImageError, UserError)
+
+
+# Mistakes
+
+
+def wrong_output() -> UserError:
+    return UserError(
+        "choose one of its outputs with ",
+        Parameter("output_key"),
+        ": a [B, 8], b [B, 4]",
+        subject=Parameter("model", "hub/m"),
+        remedy=Parameter("output_key"),
+    )
+
+
+def as_python(parameter: Parameter) -> str:
+    return f"<{parameter.name}|{parameter.value}>"
+
+
+@pytest.mark.parametrize(
+    ("error", "here", "elsewhere"),
+    [
+        (UserError("is missing"), "is missing", "is missing"),
+        (
+            wrong_output(),
+            "model hub/m: choose one of its outputs with output_key: a [B, 8], b [B, 4]",
+            "<model|hub/m>: choose one of its outputs with <output_key|None>: a [B, 8], b [B, 4]",
+        ),
+        (
+            UserError("give ", Parameter("engine", "tensorflow"), subject=Parameter("engine", "x")),
+            "engine x: give engine='tensorflow'",
+            "<engine|x>: give <engine|tensorflow>",
+        ),
+        (
+            UserError("too far", subject=(Parameter("engine", "x"), Parameter("precision", "y"))),
+            "engine x precision y: too far",
+            "<engine|x> <precision|y>: too far",
+        ),
+        (UserError("cannot be read", subject="a.tfrecord"), "a.tfrecord: cannot be read", None),
+    ],
+)
+def test_a_mistake_names_parameters_as_whoever_tells_it(
+    error: UserError, here: str, elsewhere: str | None
+) -> None:
+    assert str(error) == one_line(error) == here
+    assert error.told(as_python) == (elsewhere or here)
+    assert here.endswith(str(error.message))
+
+
+def test_a_mistake_within_a_message_keeps_its_parameters() -> None:
+    message = Message(("fails on a batch of 7: ", *explained(wrong_output())))
+    assert message.told(as_python).startswith("fails on a batch of 7: <model|hub/m>: choose")
+    assert Message(explained(ValueError("a\nb"))) == Message(("a b",))
+
+
+@pytest.mark.parametrize(
+    "copied", [copy.copy, copy.deepcopy, lambda e: pickle.loads(pickle.dumps(e))]
+)
+def test_a_mistake_crosses_processes_whole(copied) -> None:
+    error = wrong_output()
+    again = copied(error)
+    assert type(again) is UserError
+    assert (str(again), again.pieces) == (str(error), error.pieces)
+    assert (again.subject, again.remedy) == (error.subject, error.remedy)
+
+
+def test_a_mistake_in_a_step_of_a_pipeline_is_told_whole() -> None:
+    """Beam makes an exception of the same type, from the arguments of the one that was raised."""
+    import apache_beam as beam
+
+    def fail(element: int) -> int:
+        raise wrong_output()
+
+    whole = r"model hub/m: .* output_key: a \[B, 8\], b \[B, 4\]"
+    with pytest.raises(UserError, match=whole), beam.Pipeline("DirectRunner") as pipeline:
+        pipeline | beam.Create([1]) | "Fail" >> beam.Map(fail)
+
+
+# Nothing in transforms/ knows the command line
+
+
+def sources() -> Iterator[tuple[pathlib.Path, ast.Module]]:
+    for path in sorted(pathlib.Path(transforms.__file__).parent.rglob("*.py")):
+        yield path, ast.parse(path.read_text(encoding="utf-8"))
+
+
+def places(wanted) -> list[str]:
+    return [
+        f"{path}:{node.lineno}"
+        for path, tree in sources()
+        for node in ast.walk(tree)
+        if wanted(node)
+    ]
+
+
+def test_no_text_names_a_flag() -> None:
+    def names_a_flag(node: ast.AST) -> bool:
+        text = isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value
+        return bool(text and re.search(r"--[A-Za-z]", text))
+
+    assert not places(names_a_flag)
+
+
+def test_each_mistake_has_a_subject() -> None:
+    def has_none(node: ast.AST) -> bool:
+        return (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id == "UserError"
+            and "subject" not in {keyword.arg for keyword in node.keywords}
+        )
+
+    assert not places(has_none)

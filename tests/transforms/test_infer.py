@@ -26,7 +26,7 @@ from transforms import engines, shards
 from transforms.batches import BatchPlace, FeatureBatch, ImageBatch, ImageRow, StageSeconds
 from transforms.decode import DecodeShards
 from transforms.engines import tensorflow as tensorflow_engine
-from transforms.errors import CorruptImageError, UserError, error_row
+from transforms.errors import CorruptImageError, Parameter, UserError, error_row
 from transforms.images.read_ahead import decode_shard
 from transforms.images.spec import ImageSpec
 from transforms.infer import InferFeatures, SavedModelHandler
@@ -424,8 +424,12 @@ def test_a_batch_without_images_does_not_reach_the_model(tmp_path: pathlib.Path)
 
 def test_an_answer_that_is_no_vector_an_image_is_refused(tmp_path: pathlib.Path) -> None:
     source = save_model(tmp_path / "m", lambda module, images: images)
-    with pytest.raises(UserError, match=r"a feature map \[B, 16, 16, 3\], not vectors \[B, N\]"):
+    with pytest.raises(
+        UserError, match=r"a feature map \[B, 16, 16, 3\], not vectors \[B, N\]"
+    ) as info:
         engines.load(source)(random_images(2))
+    assert info.value.remedy == Parameter("pool", "mean")
+    assert str(info.value).endswith("; pool='mean' or pool='max' makes vectors of it")
 
 
 # Loading

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from transforms.batches import FeatureBatch, ImageRow
 from transforms.dataset import scores
-from transforms.errors import UserError
+from transforms.errors import Parameter, UserError
 from transforms.inputs.examples import KeptColumn
 from transforms.models.source import Task
 
@@ -78,7 +78,8 @@ class PartFormat:
         twice = {name for name in names if names.count(name) > 1}
         if twice:
             raise UserError(
-                f"--keep {', '.join(sorted(twice))}: the part has a column of that name"
+                "the part has a column of that name",
+                subject=Parameter("keep", ", ".join(sorted(twice))),
             )
         return pa.schema(fields)
 

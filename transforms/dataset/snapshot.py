@@ -1,6 +1,6 @@
 """The dataset as the last finished run left it: the parts that `_snapshot.json` lists.
 
-A run adds parts beside those that are there, and `--mode sync` replaces some. Who reads the
+A run adds parts beside those that are there, and a synchronising one replaces some. Who reads the
 directory while a run works may see part of a change; who goes by the snapshot, as `load_features`
 does, sees the state before the run or the one after it. Between runs both are the same.
 """

@@ -14,7 +14,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from transforms.errors import UserError
+from transforms.errors import Parameter, UserError
 from transforms.models.loading import LoadedModel
 from transforms.models.source import ModelSource, files_state
 
@@ -99,8 +99,8 @@ def _load(source: ModelSource, name: EngineName, precision: Precision) -> Engine
         return tensorflow.load(source, precision)
     if not is_installed("openvino"):
         raise UserError(
-            "--engine openvino: OpenVINO is not installed here; "
-            "pip install 'beam-image-features[openvino]'"
+            "OpenVINO is not installed here; pip install 'beam-image-features[openvino]'",
+            subject=Parameter("engine", name),
         )
     from transforms.engines import openvino
 

@@ -1,4 +1,4 @@
-"""`--batch_size auto`: the smallest batch with which the model is about as fast as it gets.
+"""Measures the smallest batch with which the model is about as fast as it gets.
 
 Larger batches give nothing but memory and waiting: an engine that cuts them into slices is as fast
 with few images as with many; a GPU wants many.

@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from transforms.engines.slices import in_slices
-from transforms.errors import UserError, one_line
+from transforms.errors import Parameter, UserError, one_line
 from transforms.images.resize import UINT8_SCALE
 from transforms.machine.cache import cache_path
 from transforms.machine.cores import available_cores
@@ -38,6 +38,8 @@ _lock = threading.Lock()
 
 _HINTS = {"float32": "f32", "bfloat16": "bf16"}
 
+_THIS, _OTHER = Parameter("engine", "openvino"), Parameter("engine", "tensorflow")
+
 
 class OpenVinoEngine:
     """From image batches to feature arrays.
@@ -54,8 +56,7 @@ class OpenVinoEngine:
         self._model = _described(self._cache) or self._load_and_describe()
         if self._model.kind != "pixels":
             raise UserError(
-                f"--engine openvino: {source.name} decodes the images itself; give --engine "
-                "tensorflow"
+                f"{source.name} decodes the images itself; give ", _OTHER, subject=_THIS
             )
         self._functions: dict[tuple, Callable[[np.ndarray], np.ndarray]] = {}
 
@@ -109,7 +110,9 @@ class OpenVinoEngine:
             self._convert(shape, os.path.dirname(path))
         core = openvino.Core()
         if self._precision == "bfloat16" and "BF16" not in core.get_property("CPU", _CAPABILITIES):
-            raise UserError("--precision bfloat16: this CPU has no bfloat16 instructions")
+            raise UserError(
+                "this CPU has no bfloat16 instructions", subject=Parameter("precision", "bfloat16")
+            )
         model = core.read_model(path)
         compiled = core.compile_model(
             _taking_uint8(model) if dtype == np.uint8 else model,
@@ -145,21 +148,21 @@ class OpenVinoEngine:
         batch = (loaded.batch_size, *shape)
         frozen = tensorflow_engine.freeze(loaded.call, np.dtype(np.float32), batch)
         if frozen is None:
-            raise UserError(
-                f"--engine openvino: {self._source.name} cannot be frozen; give --engine tensorflow"
-            )
+            raise UserError(f"{self._source.name} cannot be frozen; give ", _OTHER, subject=_THIS)
         try:
             converted = openvino.convert_model(frozen.graph.as_graph_def())
             outputs = converted.outputs
         except Exception as error:  # it has errors of its own for each operation
             raise UserError(
-                f"--engine openvino: {self._source.name} cannot be converted: {one_line(error)}; "
-                "give --engine tensorflow"
+                f"{self._source.name} cannot be converted: {one_line(error)}; give ",
+                _OTHER,
+                subject=_THIS,
             ) from error
         if len(outputs) != 1:
             raise UserError(
-                f"--engine openvino: {self._source.name} has {len(outputs)} outputs when "
-                "converted; give --engine tensorflow"
+                f"{self._source.name} has {len(outputs)} outputs when converted; give ",
+                _OTHER,
+                subject=_THIS,
             )
         _appear(
             target,
@@ -195,7 +198,9 @@ def load(source: ModelSource, precision: str = "float32") -> OpenVinoEngine:
         the precision.
     """
     if precision not in _HINTS:
-        raise UserError(f"--precision {precision}: --engine openvino knows float32 and bfloat16")
+        raise UserError(
+            _THIS, " knows float32 and bfloat16", subject=Parameter("precision", precision)
+        )
     os.environ.setdefault("OPENVINO_TELEMETRY_OPT_OUT", "1")
     return OpenVinoEngine(source, precision)
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from transforms import storage
 from transforms.engines import EngineName, Precision, load
-from transforms.errors import UserError
+from transforms.errors import Parameter, Piece, UserError
 from transforms.machine.cache import cache_path
 from transforms.models.source import ModelSource
 
@@ -105,13 +105,18 @@ def check_parity(
         return None
     parity = _measured(source, name, precision, height, width)
     if not parity.is_within(precision, min_cosine):
-        wanted = f"at least {min_cosine:g} (--min_cosine)"
+        wanted: list[Piece] = [f"at least {min_cosine:g} (", Parameter("min_cosine"), ")"]
         if precision == "float32":
-            wanted = f"a relative difference of at most {FLOAT32_TOLERANCE:g}"
+            wanted = [f"a relative difference of at most {FLOAT32_TOLERANCE:g}"]
         raise UserError(
-            f"--engine {name} --precision {precision}: too far from TensorFlow in float32 on "
-            f"{source.name}: {parity}; {wanted} is accepted. --engine tensorflow --precision "
-            "float32 is exact"
+            f"too far from TensorFlow in float32 on {source.name}: {parity}; ",
+            *wanted,
+            " is accepted. ",
+            Parameter("engine", "tensorflow"),
+            " ",
+            Parameter("precision", "float32"),
+            " is exact",
+            subject=(Parameter("engine", name), Parameter("precision", precision)),
         )
     return parity
 

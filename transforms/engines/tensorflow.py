@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from transforms.engines.slices import in_slices
-from transforms.errors import UserError
+from transforms.errors import Parameter, UserError
 from transforms.machine.tensorflow_import import import_tensorflow
 from transforms.models import loading
 from transforms.models.source import ModelSource
@@ -92,13 +92,17 @@ def load(source: ModelSource, precision: str = "float32") -> TensorFlowEngine:
     if precision != "float32":
         if not has_gpu():
             raise UserError(
-                f"--precision {precision}: TensorFlow computes in float32 on a CPU; "
-                "--engine openvino knows bfloat16"
+                "TensorFlow computes in float32 on a CPU; ",
+                Parameter("engine", "openvino"),
+                " knows bfloat16",
+                subject=Parameter("precision", precision),
             )
         import tensorflow as tf
 
         if precision == "bfloat16":
-            raise UserError("--precision bfloat16: on a GPU TensorFlow is given float16")
+            raise UserError(
+                "on a GPU TensorFlow is given float16", subject=Parameter("precision", precision)
+            )
         tf.config.optimizer.set_experimental_options({"auto_mixed_precision": True})
     return TensorFlowEngine(loading.load_model(source))
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from transforms.errors import one_line
+from transforms.errors import Message, explained
 from transforms.examine.description import shape_text
 from transforms.examine.probes import Candidate, probe_images
 
@@ -35,10 +35,10 @@ class Check:
 
     name: str
     status: CheckStatus
-    seen: str
+    seen: Message
 
 
-_Outcome = tuple[CheckStatus, str]
+_Outcome = tuple[CheckStatus, str | Message]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,13 +68,17 @@ def _apply(rule: _Rule, subject: Candidate, before: list[Check]) -> Check:
             if subject.input_error is None
             else ("the model does not take the images")
         )
-        return Check(rule.name, "not applicable", reason)
+        return _check(rule, "not applicable", reason)
     if failed:
-        return Check(rule.name, "not applicable", f"says nothing, as this fails: {failed[0]}")
+        return _check(rule, "not applicable", f"says nothing, as this fails: {failed[0]}")
     try:
-        return Check(rule.name, *rule.run(subject))
+        return _check(rule, *rule.run(subject))
     except Exception as error:  # noqa: BLE001 - a model raises anything
-        return Check(rule.name, "fail", one_line(error))
+        return _check(rule, "fail", Message(explained(error)))
+
+
+def _check(rule: _Rule, status: CheckStatus, seen: str | Message) -> Check:
+    return Check(rule.name, status, seen if isinstance(seen, Message) else Message((seen,)))
 
 
 def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -93,7 +97,7 @@ def _check_ops(subject: Candidate) -> _Outcome:
 
 def _check_input(subject: Candidate) -> _Outcome:
     if subject.input_error is not None:
-        return "fail", subject.input_error
+        return "fail", subject.input_error.message
     assert subject.loaded is not None
     if subject.loaded.dtype != "float32":
         return "fail", f"takes {subject.loaded.dtype}; pipeline.run converts the images to it"
@@ -104,7 +108,7 @@ def _check_output(subject: Candidate) -> _Outcome:
     if subject.input_error is not None:
         return "not applicable", "the model does not take the images"
     if subject.output_error is not None:
-        return "fail", subject.output_error
+        return "fail", subject.output_error.message
     declared = subject.output()
     if declared is not None and declared.dtype != "float32":
         return "fail", f"gives {declared.dtype}; pipeline.run converts it"
@@ -121,7 +125,7 @@ def _check_batch_sizes(subject: Candidate) -> _Outcome:
         try:
             subject.answer(np.resize(subject.images, (size, *subject.images.shape[1:])))
         except Exception as error:  # noqa: BLE001 - a model raises anything
-            return "fail", f"fails on a batch of {size}: {one_line(error)}"
+            return "fail", Message((f"fails on a batch of {size}: ", *explained(error)))
     return "pass", f"takes {', '.join(map(str, BATCH_SIZES))} images"
 
 
@@ -137,7 +141,7 @@ def _check_image_sizes(subject: Candidate) -> _Outcome:
         try:
             seen[text] = subject.vectors(probe_images(*size)[:1]).shape[1]
         except Exception as error:  # noqa: BLE001 - a model raises anything
-            return "fail", f"fails on images of {text}: {one_line(error)}"
+            return "fail", Message((f"fails on images of {text}: ", *explained(error)))
     if len(set(seen.values())) == 1:
         return "pass", f"N = {subject.vector_width} at {', '.join(seen)}"
     return "fail", "N changes: " + ", ".join(f"{n} at {size}" for size, n in seen.items())

@@ -9,10 +9,10 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from transforms.errors import UserError, one_line
+from transforms.errors import Parameter, UserError, one_line
 from transforms.examine.checks import Check, check_all
 from transforms.examine.description import Description, describe
-from transforms.examine.probes import about_model, probe
+from transforms.examine.probes import if_about_model, probe
 from transforms.models import loading, trust
 from transforms.models.source import ModelSource, check_exists
 
@@ -28,6 +28,8 @@ class Examination:
       image_size: height and width of the probe images.
       batch_size: the only one that it takes; None: any.
       checks: the table.
+      remedy: the parameter that would make vectors of what it gives; None: none would, or none
+        need.
     """
 
     description: Description
@@ -36,6 +38,7 @@ class Examination:
     image_size: tuple[int, int]
     batch_size: int | None
     checks: tuple[Check, ...]
+    remedy: Parameter | None = None
 
     @property
     def is_conformant(self) -> bool:
@@ -51,7 +54,7 @@ def examine(source: ModelSource, image_size: tuple[int, int] | None = None) -> E
       image_size: height and width in pixels of the probe images where the model leaves them free.
 
     Raises:
-      UserError: there is no model, it is damaged, or an option does not fit it.
+      UserError: there is no model, it is damaged, or a parameter does not fit it.
     """
     check_exists(source)
     path = source.local_path()
@@ -61,21 +64,33 @@ def examine(source: ModelSource, image_size: tuple[int, int] | None = None) -> E
         report = trust.check_program(path, source.signature, source.tags)
     loaded, owner, refusal = None, None, None
     if report.forbidden and not source.trusted:
-        refusal = "not loaded, because of its ops: if you trust its publisher, add --trust_model"
+        refusal = UserError(
+            "not loaded, because of its ops: if you trust its publisher, add ",
+            Parameter("trusted", True),
+            subject=source.subject,
+        )
     else:
         try:
             loaded = loading.load_model(source)
             owner = loaded.owner
         except UserError as error:
-            owner, refusal = _owner_although(error, source), about_model(error, source)
+            owner, refusal = _owner_although(error, source), if_about_model(error)
     try:
         description = describe(source, owner, report)
     except (OSError, ValueError) as error:
-        raise UserError(f"--model {source.name}: cannot be read: {one_line(error)}") from error
+        raise UserError(f"cannot be read: {one_line(error)}", subject=source.subject) from error
     subject = probe(source, description, loaded, refusal, image_size)
     checks = check_all(subject)
     size = subject.height, subject.width
-    return Examination(description, loaded, subject.vector_width, size, subject.batch_size, checks)
+    return Examination(
+        description,
+        loaded,
+        subject.vector_width,
+        size,
+        subject.batch_size,
+        checks,
+        subject.remedy(),
+    )
 
 
 def _owner_although(error: UserError, source: ModelSource) -> Any:

@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 
-from transforms.errors import UserError, one_line
+from transforms.errors import Parameter, UserError, one_line
 from transforms.examine.description import Description, Tensor
 from transforms.models import builtin, loading
 from transforms.models.source import ModelSource
@@ -24,7 +24,8 @@ class Candidate:
       height, width: of the images that it is called on, in pixels.
       batch_size: the only one that it takes, or None.
       vector_width: N of its vectors [B, N], or None if it gives none.
-      input_error, output_error: why not; one of them is set where `vector_width` is None.
+      input_error, output_error: why not, with the model as its subject; one of them is set where
+        `vector_width` is None.
     """
 
     source: ModelSource
@@ -34,8 +35,8 @@ class Candidate:
     width: int
     batch_size: int | None
     vector_width: int | None = None
-    input_error: str | None = None
-    output_error: str | None = None
+    input_error: UserError | None = None
+    output_error: UserError | None = None
 
     def vectors(self, images: np.ndarray) -> np.ndarray:
         """float32 [B, N]; a model with a fixed batch size gets full batches."""
@@ -55,7 +56,7 @@ class Candidate:
         answer = self.loaded.call(tf.constant(images)).numpy()
         if answer.ndim != 2 or len(answer) != len(images):
             shapes = f"{list(answer.shape)} to {list(images.shape)}"
-            raise UserError(f"--model {self.source.name}: answers {shapes}, not [B, N]")
+            raise UserError(f"answers {shapes}, not [B, N]", subject=self.source.subject)
         return answer
 
     @property
@@ -70,32 +71,46 @@ class Candidate:
 
     def output(self) -> Tensor | None:
         """The output that is asked for, as the model declares it."""
+        named = {tensor.name: tensor for tensor in self.outputs()}
+        only = next(iter(named.values())) if len(named) == 1 else named.get("default")
+        return named.get(self.source.output_key or "", only)
+
+    def outputs(self) -> tuple[Tensor, ...]:
+        """What the function that is called gives, as the model declares it."""
         called = self.loaded.function if self.loaded else None
         for function in self.description.functions:
             if function.name == called:
-                named = {tensor.name: tensor for tensor in function.outputs}
-                only = function.outputs[0] if len(named) == 1 else named.get("default")
-                return named.get(self.source.output_key or "", only)
-        return None
+                return function.outputs
+        return ()
+
+    def remedy(self) -> Parameter | None:
+        """The parameter that would make vectors of the output; None: none would, or none need."""
+        remedy = self.output_error.remedy if self.output_error else None
+        if remedy is None or remedy.value is not None:
+            return remedy
+        outputs = self.outputs()
+        return Parameter(remedy.name, outputs[0].name) if outputs else None
 
 
 def probe(
     source: ModelSource,
     description: Description,
     loaded: loading.LoadedModel | None,
-    refusal: str | None,
+    refusal: UserError | None,
     image_size: tuple[int, int] | None,
 ) -> Candidate:
     """Calls the model for the first times: what it takes, and what else need not be tried."""
     asked = image_size or builtin.IMAGE_SIZE
     if loaded is None or loaded.kind != "pixels":
         what = {"encoded": "encoded images", "example": "serialised tf.Examples"}
-        refusal = refusal or f"takes {what[loaded.kind] if loaded else '?'}: string [B]"
+        refusal = refusal or UserError(
+            f"takes {what[loaded.kind] if loaded else '?'}: string [B]", subject=source.subject
+        )
         return Candidate(source, description, loaded, *asked, None, input_error=refusal)
     height, width = loaded.height or asked[0], loaded.width or asked[1]
     if image_size is not None and (height, width) != image_size:
-        wanted, takes = "{}x{}".format(*image_size), f"{height}x{width}"
-        raise UserError(f"--image_size {wanted}: the model takes {takes}")
+        wanted = Parameter("image_size", "{}x{}".format(*image_size))
+        raise UserError(f"the model takes {height}x{width}", subject=wanted)
     subject = Candidate(source, description, loaded, height, width, loaded.batch_size)
     try:
         subject.vectors(subject.images[:1])
@@ -103,9 +118,11 @@ def probe(
         vector_width = subject.vectors(subject.images[:1]).shape[1]
         is_heavy = time.perf_counter() - started > _HEAVY_SECONDS
     except UserError as error:
-        return dataclasses.replace(subject, output_error=about_model(error, source))
+        return dataclasses.replace(subject, output_error=if_about_model(error))
     except Exception as error:  # noqa: BLE001 - a model raises anything
-        failure = f"fails on float32 [1, {height}, {width}, 3]: {one_line(error)}"
+        failure = UserError(
+            f"fails on float32 [1, {height}, {width}, 3]: {one_line(error)}", subject=source.subject
+        )
         return dataclasses.replace(subject, input_error=failure)
     if is_heavy and image_size is None and not (loaded.height or loaded.width):
         subject = dataclasses.replace(subject, height=_LIGHT_SIZE, width=_LIGHT_SIZE)
@@ -139,8 +156,8 @@ def probe_images(height: int, width: int) -> np.ndarray:
     return np.stack(images).astype(np.float32)
 
 
-def about_model(error: UserError, source: ModelSource) -> str:
-    """The error without the model's name; raises it if it is about an option and not the model."""
-    if not str(error).startswith("--model "):
+def if_about_model(error: UserError) -> UserError:
+    """The error; raises it if it is about another parameter than the model."""
+    if not (isinstance(error.subject, Parameter) and error.subject.name == "model"):
         raise error
-    return str(error).removeprefix(f"--model {source.name}: ")
+    return error

@@ -59,7 +59,7 @@ def decode_image(data: bytes, spec: ImageSpec) -> DecodedImage:
     if header.width * header.height * header.frames > spec.max_pixels:
         frames = f" in each of {header.frames} frames" if header.frames > 1 else ""
         raise ImageTooLargeError(
-            f"{header.width}×{header.height} pixels{frames}, over --max_pixels {spec.max_pixels}"
+            f"{header.width}×{header.height} pixels{frames}, over max_pixels {spec.max_pixels}"
         )
     if header.width == 0 or header.height == 0:
         raise CorruptImageError(f"the header says {header.width}×{header.height} pixels")

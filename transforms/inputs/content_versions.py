@@ -1,4 +1,4 @@
-"""Versions that follow from an image's bytes, for `--version sha256`.
+"""Versions that follow from an image's bytes.
 
 A file that was copied or touched keeps its version, and one that was changed within a clock tick
 gets another. It costs reading every input when the job is launched.

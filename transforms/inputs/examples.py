@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import pyarrow as pa
 
-from transforms.errors import RecordError, UserError, one_line
+from transforms.errors import Parameter, RecordError, UserError, one_line
 from transforms.inputs.tfrecord_file import read_records, scan
 from transforms.machine.tensorflow_import import import_tensorflow
 from transforms.refs import ImageRef
@@ -117,28 +117,37 @@ def infer_columns(path: str, names: list[str]) -> tuple[KeptColumn, ...]:
         missing = [name for name in names if name not in features]
         if missing:
             raise UserError(
-                f"--keep {','.join(missing)}: the first Example of {path} has no such feature; "
-                f"it has {', '.join(sorted(features))}"
+                f"the first Example of {path} has no such feature; it has "
+                f"{', '.join(sorted(features))}",
+                subject=Parameter("keep", ",".join(missing)),
             )
         return tuple(_column(name, features[name]) for name in names)
-    raise UserError(f"--keep: {path} holds no readable tf.Example to take the column types from")
+    raise UserError(
+        f"{path} holds no readable tf.Example to take the column types from",
+        subject=Parameter("keep"),
+    )
 
 
-def check_feature(path: str, option: str, name: str) -> None:
+def check_feature(path: str, key: Parameter) -> None:
     """Refuses the name of a feature that none of the first Examples of `path` has.
+
+    Args:
+      path: a TFRecord file.
+      key: `image_key` or `id_key` of an `ExampleSpec`, with the feature's name.
 
     Raises:
       UserError: names the features that there are.
     """
     seen: set[str] = set()
     for features in itertools.islice(_readable_features(path), _EXAMPLES_LOOKED_AT):
-        if name in features:
+        if key.value in features:
             return
         seen.update(features)
     if seen:
         raise UserError(
-            f"{option} {name}: the first Examples of {path} have no such feature; they have "
-            f"{', '.join(sorted(seen))}"
+            f"the first Examples of {path} have no such feature; they have "
+            f"{', '.join(sorted(seen))}",
+            subject=key,
         )
 
 
@@ -154,7 +163,7 @@ def _readable_features(path: str) -> Iterator[Any]:
     try:
         places = list(scan(path))
     except OSError as error:
-        raise UserError(f"{path}: cannot be read: {one_line(error)}") from error
+        raise UserError(f"cannot be read: {one_line(error)}", subject=path) from error
     for index, (offset, length) in enumerate(places):
         ref = ImageRef("", path, "", length, index, offset)
         [record] = read_records(path, [ref], max_bytes=2**31)

@@ -63,5 +63,5 @@ def _read(ref: ImageRef, max_bytes: int) -> EncodedImage:
     if is_content_version(ref.version):
         version = content_version(data)
     if len(data) > max_bytes:
-        raise ImageTooLargeError(f"more than --max_file_bytes {max_bytes} bytes")
+        raise ImageTooLargeError(f"more than max_file_bytes {max_bytes} bytes")
     return EncodedImage(data, version)

@@ -16,9 +16,9 @@ import re
 from typing import Literal
 
 from transforms import storage
-from transforms.errors import UserError
+from transforms.errors import Parameter, UserError
 from transforms.inputs import files, tfrecord
-from transforms.inputs.patterns import UNLISTED, FoundFile, expand
+from transforms.inputs.patterns import FoundFile, expand
 from transforms.refs import ImageRef
 
 InputFormat = Literal["auto", "files", "tfrecord"]
@@ -73,12 +73,14 @@ class Listing:
       passed_over: files in directories that are no images, counted by suffix.
       containers: the TFRecord files among the inputs, sorted.
       only_jpegs: whether by their names all images are JPEGs.
+      unlisted: directories that cannot be looked into: what lies there is not to be seen now.
     """
 
     refs: list[ImageRef]
     passed_over: collections.Counter[str]
     containers: list[str]
     only_jpegs: bool = False
+    unlisted: list[str] = dataclasses.field(default_factory=list)
 
 
 def list_images(
@@ -101,6 +103,7 @@ def list_images(
       UserError: an input matches nothing or nothing but empty TFRecord files; the message names it.
     """
     found, passed_over = _find(inputs, input_format)
+    unlisted = [file.uri for file in found if file.unlisted]
     containers: list[FoundFile] = []
     refs: list[ImageRef] = []
     only_jpegs = True
@@ -118,13 +121,16 @@ def list_images(
         ):
             refs += records
     if not refs:
-        raise UserError(f"--input {' '.join(inputs)}: the TFRecord files hold no records")
+        raise UserError(
+            "the TFRecord files hold no records", subject=Parameter("inputs", " ".join(inputs))
+        )
     refs.sort(key=_by_place)
     return Listing(
         _with_unique_ids(refs),
         passed_over,
         sorted(file.uri for file in containers),
         only_jpegs and not containers,
+        unlisted,
     )
 
 
@@ -146,7 +152,9 @@ def _find(
     for pattern in inputs:
         wanted, others = _wanted(pattern, input_format)
         if not wanted:
-            raise UserError(_nothing_found(pattern, input_format, others))
+            raise UserError(
+                _nothing_found(pattern, input_format, others), subject=Parameter("inputs", pattern)
+            )
         if found:
             found.update(wanted)
         else:
@@ -169,15 +177,11 @@ def _wanted(pattern: str, input_format: InputFormat) -> tuple[dict[str, FoundFil
         image = suffix in IMAGE_SUFFIXES and input_format != "tfrecord"
         if name.startswith("._") and file.in_directory:  # what macOS leaves beside a file
             others[file.path] = "._*"
-        elif not file.in_directory or record or image or _is_unlisted_directory(file):
+        elif not file.in_directory or record or image or file.unlisted:
             wanted[file.path] = file
         else:
             others[file.path] = suffix or name
     return wanted, others
-
-
-def _is_unlisted_directory(file: FoundFile) -> bool:
-    return file.problem is not None and file.problem.startswith(UNLISTED)
 
 
 def _is_container(file: FoundFile, input_format: InputFormat) -> bool:
@@ -217,13 +221,13 @@ def _with_unique_ids(refs: list[ImageRef]) -> list[ImageRef]:
 def _nothing_found(pattern: str, input_format: InputFormat, others: dict[str, str]) -> str:
     path = storage.absolute(pattern)
     if not others and not (storage.is_local(path) and os.path.isdir(path)):
-        return f"--input {pattern}: matches no file"
+        return "matches no file"
     kind = "TFRecord files" if input_format == "tfrecord" else "images"
     names = "*.tfrecord*" if input_format == "tfrecord" else " ".join(sorted(IMAGE_SUFFIXES))
     counts = collections.Counter(others.values()).most_common(5)
     seen = ", ".join(f"{count} {suffix}" for suffix, count in counts)
     return (
-        f"--input {pattern}: no {kind} in this directory"
+        f"no {kind} in this directory"
         + (f" (passed over: {seen})" if seen else "")
         + f"; by their names {kind} are {names}; a glob takes any name"
     )

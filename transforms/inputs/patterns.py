@@ -18,10 +18,7 @@ from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 
 from transforms import storage
-from transforms.errors import UserError
-
-# How the problem of a directory begins whose files are not to be seen.
-UNLISTED = "the directory cannot be listed"
+from transforms.errors import Parameter, UserError
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -35,6 +32,7 @@ class FoundFile:
       problem: why it cannot be used, or None.
       path: the name as the operating system has it, which may not be UTF-8.
       in_directory: found by searching a directory, not named by the input itself.
+      unlisted: it is a directory whose files cannot be seen.
     """
 
     uri: str
@@ -43,6 +41,7 @@ class FoundFile:
     problem: str | None = None
     path: str = ""
     in_directory: bool = False
+    unlisted: bool = False
 
 
 def expand(pattern: str) -> Iterator[FoundFile]:
@@ -54,8 +53,9 @@ def expand(pattern: str) -> Iterator[FoundFile]:
     Raises:
       UserError: the filesystem is not known or cannot be listed.
     """
+    subject = Parameter("inputs", pattern)
     if re.match(r"[A-Za-z0-9]{2,}:/[^/]", pattern) and not os.path.lexists(pattern):
-        raise UserError(f"--input {pattern}: a URI has two slashes after its scheme")
+        raise UserError("a URI has two slashes after its scheme", subject=subject)
     path = storage.absolute(pattern)
     if storage.is_local(path):
         if os.path.isdir(path):
@@ -76,7 +76,7 @@ def expand(pattern: str) -> Iterator[FoundFile]:
             return (dataclasses.replace(file, in_directory=True) for file in below)
         return iter(_match(path))
     except (BeamIOError, ValueError) as error:
-        raise UserError(f"--input {pattern}: cannot be listed: {error}") from error
+        raise UserError(f"cannot be listed: {error}", subject=subject) from error
 
 
 def _match(pattern: str) -> list[FoundFile]:
@@ -170,8 +170,8 @@ def _walk(directory: str) -> Iterator[FoundFile]:
 
 
 def _unlisted(path: str, error: OSError) -> FoundFile:
-    problem = f"{UNLISTED}: {error.strerror}"
-    return FoundFile(_shown(path), problem=problem, path=path)
+    problem = f"the directory cannot be listed: {error.strerror}"
+    return FoundFile(_shown(path), problem=problem, path=path, unlisted=True)
 
 
 def _entry_name(entry: os.DirEntry[str]) -> str:

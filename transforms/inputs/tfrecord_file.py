@@ -155,7 +155,7 @@ def _read_record(file: BinaryIO, ref: ImageRef, max_bytes: int) -> bytes:
     if ref.size is None:
         raise RecordError(f"{place} is cut off: the rest of the file cannot be read")
     if length > max_bytes:
-        raise ImageTooLargeError(f"{place} has {length} bytes, over --max_file_bytes {max_bytes}")
+        raise ImageTooLargeError(f"{place} has {length} bytes, over max_file_bytes {max_bytes}")
     data = file.read(length)
     crc = file.read(_CRC.size)
     if len(data) < length or len(crc) < _CRC.size:

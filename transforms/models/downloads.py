@@ -37,7 +37,20 @@ _BLOCK_BYTES = 2**20
 
 
 class DownloadError(Exception):
-    """What was asked for cannot be had; the message names it and the cause."""
+    """What was asked for cannot be had.
+
+    Args:
+      problem: why.
+      uri: what was asked for, where the problem does not say it.
+    """
+
+    def __init__(self, problem: str, uri: str = ""):
+        super().__init__(problem, uri)
+        self.problem = problem
+        self.uri = uri
+
+    def __str__(self) -> str:
+        return f"{self.uri}: {self.problem}" if self.uri else self.problem
 
 
 class UnreachableError(DownloadError):
@@ -93,7 +106,7 @@ def download_url(url: str, path: str, validators: dict[str, str] | None = None) 
         except _TransientError as error:
             if not waits:
                 tries = len(RETRY_WAITS_SECONDS) + 1
-                raise UnreachableError(f"{url}: {error} (tried {tries} times)") from error
+                raise UnreachableError(f"{error} (tried {tries} times)", url) from error
             time.sleep(max(waits.pop(0) * random.uniform(0.5, 1.5), error.retry_after_seconds))
 
 
@@ -113,7 +126,7 @@ def _try_once(url: str, path: str, validators: dict[str, str]) -> Download | Non
     except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as error:
         raise _TransientError(_cause(error)) from error
     except requests.RequestException as error:  # a malformed URL, endless redirects
-        raise DownloadError(f"{url}: {one_line(error)}") from error
+        raise DownloadError(one_line(error), url) from error
 
 
 def _check_status(url: str, response: requests.Response) -> None:
@@ -123,7 +136,7 @@ def _check_status(url: str, response: requests.Response) -> None:
     message = f"the server answers {status} {response.reason or ''}".rstrip()
     if status >= 500 or status in _TRANSIENT_STATUSES:
         raise _TransientError(message, _retry_after_seconds(response))
-    raise DownloadError(f"{url}: {message}")
+    raise DownloadError(message, url)
 
 
 def _retry_after_seconds(response: requests.Response) -> float:
@@ -155,7 +168,7 @@ def _save(url: str, response: requests.Response, path: str) -> str:
             digest.update(chunk)
             file.write(chunk)
     if too_long:
-        raise DownloadError(f"{url}: more than {MAX_BYTES:,} bytes, too many for a model")
+        raise DownloadError(f"more than {MAX_BYTES:,} bytes, too many for a model", url)
     if length is not None and received != length:
         raise _TransientError(f"the body ends after {received:,} of {length:,} bytes")
     return digest.hexdigest()
@@ -239,7 +252,8 @@ def _files_below(directory: str) -> Iterator[FileMetadata]:
         try:
             yield from _files_below(file.path)
         except UnreachableError as error:
-            if "not a directory" not in str(error):
+            # The client of HDFS tells it in its text alone: its errors have one type and no code.
+            if "not a directory" not in error.problem:
                 raise
             yield file
 

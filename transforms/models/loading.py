@@ -16,7 +16,7 @@ import zipfile
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from transforms.errors import UserError, one_line
+from transforms.errors import Parameter, UserError, one_line
 from transforms.images.spec import InputKind
 from transforms.models import trust, vectors
 from transforms.models.source import ModelSource, check_exists
@@ -89,7 +89,7 @@ def _damaged(source: ModelSource, error: Exception) -> UserError:
     files = sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
     there = ", ".join(files[:10]) + (", …" if len(files) > 10 else "")
     return UserError(
-        f"--model {source.name}: cannot be loaded: {one_line(error)}; it holds {there}"
+        f"cannot be loaded: {one_line(error)}; it holds {there}", subject=source.subject
     )
 
 
@@ -97,19 +97,23 @@ def _tags(source: ModelSource, graphs: Iterable[Any]) -> list[str]:
     """Which of several graphs to load: for serving, or the untagged one of a TF1 Hub module."""
     tag_sets = [sorted(graph.meta_info_def.tags) for graph in graphs]
     if not tag_sets:
-        raise UserError(f"--model {source.name}: saved_model.pb is damaged: it holds no graph")
+        raise UserError("saved_model.pb is damaged: it holds no graph", subject=source.subject)
     listed = "; ".join(",".join(tags) or "(none)" for tags in tag_sets)
     if source.tags is not None:
         if sorted(source.tags) in tag_sets:
             return list(source.tags)
         asked = ",".join(source.tags) or "(none)"
-        raise UserError(f"--tags {asked}: {source.name} has no such graph; it has {listed}")
+        raise UserError(
+            f"{source.name} has no such graph; it has {listed}", subject=Parameter("tags", asked)
+        )
     if len(tag_sets) == 1:
         return tag_sets[0]
     for tags in (["serve"], []):
         if tags in tag_sets:
             return tags
-    raise UserError(f"--model {source.name}: choose one of its graphs with --tags: {listed}")
+    raise UserError(
+        "choose one of its graphs with ", Parameter("tags"), f": {listed}", subject=source.subject
+    )
 
 
 def _concrete_functions(model: Any) -> list[Any]:
@@ -124,8 +128,9 @@ def _from_callable(source: ModelSource, model: Any) -> LoadedModel:
     unknown = [name for name in arguments if name not in names]
     if unknown:
         raise UserError(
-            f"--model_args: {source.name} takes no {', '.join(unknown)}; it takes "
-            f"{', '.join(names) or 'no arguments besides the images'}"
+            f"{source.name} takes no {', '.join(unknown)}; it takes "
+            f"{', '.join(names) or 'no arguments besides the images'}",
+            subject=Parameter("arguments"),
         )
     if "training" in names:
         arguments.setdefault("training", False)
@@ -133,21 +138,16 @@ def _from_callable(source: ModelSource, model: Any) -> LoadedModel:
     shapes = {(spec.dtype, tuple(spec.shape)) for spec in specs if spec.shape.rank in (1, 4)}
     if not shapes:
         seen = ", ".join(str(spec.shape) for spec in specs) or "nothing"
-        raise UserError(f"--model {source.name}: takes {seen}, not images [B, H, W, 3]")
+        raise UserError(f"takes {seen}, not images [B, H, W, 3]", subject=source.subject)
     dtype = next(iter(shapes))[0]
     fixed = [_agreed(sizes) for sizes in zip(*(shape for _, shape in shapes), strict=False)]
     graphs = [function.graph for function in _concrete_functions(model)]
     form = "Reusable SavedModel" if hasattr(model, "variables") else "callable SavedModel"
-    return _loaded(
-        source,
-        lambda images: model(images, **arguments),
-        dtype,
-        fixed,
-        graphs,
-        form,
-        "__call__",
-        model,
-    )
+
+    def call(images: Any) -> Any:
+        return model(images, **arguments)
+
+    return _loaded(source, call, dtype, fixed, graphs, form, "__call__", model)
 
 
 def _agreed(sizes: tuple[int | None, ...]) -> int | None:
@@ -163,14 +163,15 @@ def _from_signature(source: ModelSource, model: Any, form: str) -> LoadedModel:
     unknown = [key for key in arguments if key not in specs]
     if unknown:
         raise UserError(
-            f"--model_args: signature {name} of {source.name} takes no {', '.join(unknown)}; it "
-            f"takes {', '.join(sorted(specs))}"
+            f"signature {name} of {source.name} takes no {', '.join(unknown)}; it takes "
+            f"{', '.join(sorted(specs))}",
+            subject=Parameter("arguments"),
         )
     images_key = _image_input(source, name, sorted(specs.keys() - arguments.keys()))
     spec = specs[images_key]
     if spec.shape.rank not in (None, 1, 4):
         raise UserError(
-            f"--model {source.name}: signature {name} takes {spec.shape}, not images [B, H, W, 3]"
+            f"signature {name} takes {spec.shape}, not images [B, H, W, 3]", subject=source.subject
         )
     fixed = list(spec.shape) if spec.shape.rank else []
 
@@ -192,7 +193,8 @@ def _signature_name(source: ModelSource, names: list[str]) -> str:
         if source.signature in names:
             return source.signature
         raise UserError(
-            f"--signature {source.signature}: {source.name} has no such signature; it has {listed}"
+            f"{source.name} has no such signature; it has {listed}",
+            subject=Parameter("signature", source.signature),
         )
     for name in (f"image_{source.task}", "serving_default", "default"):
         if name in names:
@@ -200,8 +202,10 @@ def _signature_name(source: ModelSource, names: list[str]) -> str:
     if len(names) == 1:
         return names[0]
     raise UserError(
-        f"--model {source.name}: neither callable nor with a signature serving_default or default; "
-        f"choose with --signature: {listed}"
+        "neither callable nor with a signature serving_default or default; choose with ",
+        Parameter("signature"),
+        f": {listed}",
+        subject=source.subject,
     )
 
 
@@ -212,8 +216,10 @@ def _image_input(source: ModelSource, signature: str, names: list[str]) -> str:
         if name in names:
             return name
     raise UserError(
-        f"--model {source.name}: signature {signature} has the inputs {', '.join(names)}; give all "
-        "but that of the images with --model_args"
+        f"signature {signature} has the inputs {', '.join(names)}; give all but that of the images "
+        "with ",
+        Parameter("arguments"),
+        subject=source.subject,
     )
 
 
@@ -235,13 +241,13 @@ def _loaded(
         kind = "pixels"
     if not (dtype.is_floating or dtype in (tf.uint8, tf.string)):
         raise UserError(
-            f"--model {source.name}: takes {dtype.name}; images are given as uint8, as float in "
-            "[0, 1] or encoded"
+            f"takes {dtype.name}; images are given as uint8, as float in [0, 1] or encoded",
+            subject=source.subject,
         )
     if len(fixed) == 4 and fixed[3] not in (3, None):
         raise UserError(
-            f"--model {source.name}: takes images of shape {fixed}; the last dimension must be 3, "
-            "the RGB channels (NHWC)"
+            f"takes images of shape {fixed}; the last dimension must be 3, the RGB channels (NHWC)",
+            subject=source.subject,
         )
 
     def call(images: Any) -> Any:
@@ -265,19 +271,21 @@ def _parses_examples(graph: Any) -> bool:
 def _load_keras(source: ModelSource) -> LoadedModel:
     """A `.keras` file, with the Keras that wrote it."""
     path = source.local_path()
-    given = {"signature": source.signature, "tags": source.tags, "model_args": source.arguments}
-    for option in (name for name, value in given.items() if value):
-        raise UserError(f"--{option}: {source.name}: a .keras file has none; leave it out")
+    given = {"signature": source.signature, "tags": source.tags, "arguments": source.arguments}
+    for name in (name for name, value in given.items() if value):
+        raise UserError(
+            f"{source.name}: a .keras file has none; leave it out", subject=Parameter(name)
+        )
     try:
         with zipfile.ZipFile(path) as archive:
             version = str(json.loads(archive.read("metadata.json"))["keras_version"])
         keras = importlib.import_module("tf_keras" if version.startswith("2.") else "keras")
         model = keras.models.load_model(path, compile=False, safe_mode=not source.trusted)
     except Exception as error:  # a damaged file raises anything
-        raise UserError(f"--model {source.name}: cannot be loaded: {one_line(error)}") from error
+        raise UserError(f"cannot be loaded: {one_line(error)}", subject=source.subject) from error
     if len(model.inputs) != 1:
         listed = ", ".join(tensor.name for tensor in model.inputs)
-        raise UserError(f"--model {source.name}: has the inputs {listed}; one is needed")
+        raise UserError(f"has the inputs {listed}; one is needed", subject=source.subject)
     names = list(getattr(model, "output_names", ()))
 
     def function(images: Any) -> Any:

@@ -13,7 +13,7 @@ import os
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from transforms.errors import UserError, one_line
+from transforms.errors import Parameter, UserError, one_line
 from transforms.models import builtin
 
 Task = Literal["feature_vector", "classification"]
@@ -48,6 +48,11 @@ class ModelSource:
     trusted: bool = False
 
     @property
+    def subject(self) -> Parameter:
+        """What is wrong where the model is: the subject of a `UserError`."""
+        return Parameter("model", self.name)
+
+    @property
     def is_builtin(self) -> bool:
         """Whether it is the model that comes with this program."""
         return self.name == builtin.NAME
@@ -65,8 +70,9 @@ class ModelSource:
             return builtin.exported(self.task)
         except OSError as error:
             raise UserError(
-                f"--model {self.name}: cannot be written to the cache: {one_line(error)}; set "
-                "BEAM_IMAGE_FEATURES_CACHE to a directory that can be written"
+                f"cannot be written to the cache: {one_line(error)}; set "
+                "BEAM_IMAGE_FEATURES_CACHE to a directory that can be written",
+                subject=self.subject,
             ) from error
 
 
@@ -75,17 +81,17 @@ def check_exists(source: ModelSource) -> None:
     path = source.local_path()
     if source.is_keras_file:
         if not os.path.isfile(path):
-            raise UserError(f"--model {source.name}: no such file")
+            raise UserError("no such file", subject=source.subject)
         return
     if not os.path.isdir(path):
         raise UserError(
-            f"--model {source.name}: no such directory; give a SavedModel's directory or "
-            f"{builtin.NAME} (the built-in)"
+            f"no such directory; give a SavedModel's directory or {builtin.NAME} (the built-in)",
+            subject=source.subject,
         )
     names = sorted(os.listdir(path))
     if "saved_model.pb" not in names and "saved_model.pbtxt" not in names:
         there = ", ".join(names[:10]) or "nothing"
-        raise UserError(f"--model {source.name}: no saved_model.pb in it; it holds {there}")
+        raise UserError(f"no saved_model.pb in it; it holds {there}", subject=source.subject)
 
 
 def files_sha256(source: ModelSource) -> str:

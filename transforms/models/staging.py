@@ -1,6 +1,6 @@
 """Brings a published model, given by a handle, to this machine: once, whole, and checked.
 
-A handle is what a user writes after `--model`:
+A handle is what names a model:
 
 | handle | the model is |
 |---|---|
@@ -29,7 +29,7 @@ import urllib.parse
 from collections.abc import Callable, Iterator
 
 from transforms import storage
-from transforms.errors import UserError
+from transforms.errors import Message, Parameter, Piece, UserError
 from transforms.machine.cache import cache_path
 from transforms.models import archives, downloads
 
@@ -66,24 +66,32 @@ def stage(handle: str, sha256: str | None = None, cache_dir: str | None = None) 
       An absolute path: of a directory or, where the handle is one, of a `.keras` file.
 
     Raises:
-      UserError: `--model <handle>: …`; nothing has been staged.
+      UserError: with the handle as its subject; nothing has been staged.
     """
-    models = cache_path("models", root=cache_dir)
+    models, subject = cache_path("models", root=cache_dir), Parameter("model", handle)
     try:
         return _stage(handle, _checked_pin(sha256), models)
-    except (_StagingError, archives.ArchiveError, downloads.DownloadError) as error:
-        raise UserError(f"--model {handle}: {_without_handle(error, handle)}") from error
+    except _StagingError as error:
+        raise UserError(*error.message.pieces, subject=subject) from error
+    except downloads.DownloadError as error:
+        raise UserError(_without_handle(error, handle), subject=subject) from error
+    except archives.ArchiveError as error:
+        raise UserError(str(error), subject=subject) from error
     except OSError as error:
-        raise UserError(f"--model {handle}: cannot be staged in {models}: {error}") from error
+        raise UserError(f"cannot be staged in {models}: {error}", subject=subject) from error
 
 
 class _StagingError(Exception):
     """What is wrong, without the handle."""
 
+    def __init__(self, *pieces: Piece):
+        self.message = Message(pieces)
+        super().__init__(str(self.message))
 
-def _without_handle(error: Exception, handle: str) -> str:
-    """The message, which names the URI that was read: that is often the handle itself."""
-    return str(error).removeprefix(f"{handle}: ")
+
+def _without_handle(error: downloads.DownloadError, handle: str) -> str:
+    """What is wrong, and with which URI if that is another one than the handle."""
+    return error.problem if error.uri == handle else str(error)
 
 
 def _stage(handle: str, pin: str | None, models: str) -> str:
@@ -141,14 +149,16 @@ def _is_archive_name(name: str) -> bool:
 
 def _checked_pin(sha256: str | None) -> str | None:
     if sha256 is not None and not re.fullmatch(r"[0-9a-fA-F]{64}", sha256):
-        raise _StagingError(f"--model_sha256 {sha256} is not 64 hexadecimal digits")
+        raise _StagingError(Parameter("sha256", sha256), " is not 64 hexadecimal digits")
     return sha256.lower() if sha256 else None
 
 
 def _check_digest(digest: str, pin: str | None) -> None:
     if pin is not None and digest != pin:
         raise _StagingError(
-            f"its SHA-256 is {digest}, but --model_sha256 is {pin}; nothing has been staged"
+            f"its SHA-256 is {digest}, but ",
+            Parameter("sha256"),
+            f" is {pin}; nothing has been staged",
         )
 
 
@@ -207,7 +217,7 @@ def _stage_remote(handle: str, uri: str, pin: str | None, models: str, fetch: _F
                 raise
             fetched = None
             cause = _without_handle(error, handle)
-            _LOGGER.warning("--model %s: %s; using the copy from before", handle, cause)
+            _LOGGER.warning("model %s: %s; using the copy from before", handle, cause)
         if fetched is None:
             assert known is not None
             return _model_directory(_place(models, known.sha256))

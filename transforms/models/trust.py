@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any, Literal
 
-from transforms.errors import UserError, one_line
+from transforms.errors import Parameter, UserError, one_line
 from transforms.models.program import Program, Step
 
 Reason = Literal[
@@ -137,18 +137,19 @@ def check_program(
     import tensorflow as tf
     from google.protobuf.message import DecodeError
 
+    subject = Parameter("model", directory)
     try:
         saved_model = tf.__internal__.saved_model.parse_saved_model(directory)
     except (OSError, UnicodeDecodeError, tf.errors.OpError) as error:
-        raise UserError(f"--model {directory}: cannot be read: {one_line(error)}") from error
+        raise UserError(f"cannot be read: {one_line(error)}", subject=subject) from error
     graphs = saved_model.meta_graphs
     if not graphs:
-        raise UserError(f"--model {directory}: saved_model.pb is damaged: it holds no graph")
+        raise UserError("saved_model.pb is damaged: it holds no graph", subject=subject)
     chosen = [g for g in graphs if tags is None or set(g.meta_info_def.tags) == set(tags)]
     if not chosen:
         have = ", ".join(str(sorted(g.meta_info_def.tags)) for g in graphs)
         raise UserError(
-            f"--model {directory}: no graph has the tags {sorted(tags or ())}; there is {have}"
+            f"no graph has the tags {sorted(tags or ())}; there is {have}", subject=subject
         )
     forbidden: set[ForbiddenOp] = set()
     counts: collections.Counter[str] = collections.Counter()
@@ -158,7 +159,7 @@ def check_program(
             ran = list(program.run(signature))
             restored = list(program.restore())
         except (IndexError, ValueError, DecodeError) as error:  # a reference to what is not there
-            raise UserError(f"--model {directory}: saved_model.pb is damaged") from error
+            raise UserError("saved_model.pb is damaged", subject=subject) from error
         forbidden.update(_forbidden(ran, program.functions))
         restored = [step for step in restored if step.node.op not in _RESTORE]
         forbidden.update(_forbidden(restored, program.functions))
@@ -175,17 +176,18 @@ def check_keras_file(path: str) -> TrustReport:
     Raises:
       UserError: the file is no Keras 3 model, or damaged.
     """
+    subject = Parameter("model", path)
     try:
         with zipfile.ZipFile(path) as archive:
             if archive.getinfo("config.json").file_size > _MAX_KERAS_CONFIG_BYTES:
-                raise UserError(f"--model {path}: its config.json is too large for a model's")
+                raise UserError("its config.json is too large for a model's", subject=subject)
             config = json.loads(archive.read("config.json"))
     except KeyError:
-        raise UserError(f"--model {path}: no config.json in it; it is no Keras 3 model") from None
+        raise UserError("no config.json in it; it is no Keras 3 model", subject=subject) from None
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UserError(f"--model {path}: config.json is damaged: {one_line(error)}") from error
+        raise UserError(f"config.json is damaged: {one_line(error)}", subject=subject) from error
     except (OSError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
-        raise UserError(f"--model {path}: cannot be read: {one_line(error)}") from error
+        raise UserError(f"cannot be read: {one_line(error)}", subject=subject) from error
     forbidden: set[ForbiddenOp] = set()
     counts: collections.Counter[str] = collections.Counter()
     waiting: list[tuple[Any, str]] = [(config, "")]
@@ -209,8 +211,9 @@ def refuse_if_untrusted(name: str, report: TrustReport) -> None:
     if report.forbidden:
         ops = ", ".join(map(str, report.forbidden))
         raise UserError(
-            f"--model {name}: contains ops that reach outside the model: {ops}; if you trust its "
-            "publisher, add --trust_model"
+            f"contains ops that reach outside the model: {ops}; if you trust its publisher, add ",
+            Parameter("trusted", True),
+            subject=Parameter("model", name),
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from transforms.errors import UserError
+from transforms.errors import Parameter, UserError
 from transforms.models.source import ModelSource
 
 
@@ -29,18 +29,25 @@ def vector(answer: Any, source: ModelSource) -> Any:
         if source.pool == "max":
             return tf.reduce_max(tensor, [1, 2])
         raise UserError(
-            f"--model {source.name}: gives a feature map {_shape(tensor)}, not vectors [B, N]; "
-            "--pool mean or --pool max makes vectors of it"
+            f"gives a feature map {_shape(tensor)}, not vectors [B, N]; ",
+            Parameter("pool", "mean"),
+            " or ",
+            Parameter("pool", "max"),
+            " makes vectors of it",
+            subject=source.subject,
+            remedy=Parameter("pool", "mean"),
         )
     if tensor.shape.rank not in (2, None):
-        raise UserError(f"--model {source.name}: gives {_shape(tensor)}, not vectors [B, N]")
+        raise UserError(f"gives {_shape(tensor)}, not vectors [B, N]", subject=source.subject)
     return tensor
 
 
 def _choose(answer: Any, source: ModelSource) -> Any:
     if not isinstance(answer, (dict, list, tuple)):
         if source.output_key is not None:
-            raise UserError(f"--output_key: {source.name} has one output without a name")
+            raise UserError(
+                f"{source.name} has one output without a name", subject=Parameter("output_key")
+            )
         return answer
     named = answer if isinstance(answer, dict) else dict(enumerate(answer))
     named = {str(key): value for key, value in named.items()}
@@ -49,13 +56,21 @@ def _choose(answer: Any, source: ModelSource) -> Any:
         if source.output_key in named:
             return named[source.output_key]
         raise UserError(
-            f"--output_key {source.output_key}: {source.name} has no such output; it has {listed}"
+            f"{source.name} has no such output; it has {listed}",
+            subject=Parameter("output_key", source.output_key),
         )
     if len(named) == 1:
         return next(iter(named.values()))
     if "default" in named:
         return named["default"]
-    raise UserError(f"--model {source.name}: choose one of its outputs with --output_key: {listed}")
+    which = Parameter("output_key")
+    raise UserError(
+        "choose one of its outputs with ",
+        which,
+        f": {listed}",
+        subject=source.subject,
+        remedy=which,
+    )
 
 
 def _shape(tensor: Any) -> str:

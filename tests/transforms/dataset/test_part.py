@@ -153,7 +153,7 @@ def test_a_kept_column_with_the_name_of_another_is_refused(name: str) -> None:
     part_format = dataclasses.replace(
         FEATURES, has_label=True, kept=(KeptColumn("fine", "int64"), KeptColumn(name, "string"))
     )
-    with pytest.raises(UserError, match=f"--keep {name}: the part has a column of that name"):
+    with pytest.raises(UserError, match=f"^keep {name}: the part has a column of that name"):
         part_format.schema()
 
 

@@ -15,7 +15,7 @@ from tests.helpers.tiny_model import TINY_SIZE, save_tiny_model
 from transforms import engines
 from transforms.engines import parity
 from transforms.engines.slices import in_slices
-from transforms.errors import UserError
+from transforms.errors import Parameter, UserError
 from transforms.images.decode import decode_image
 from transforms.images.resize import to_float
 from transforms.images.spec import ImageSpec
@@ -145,5 +145,7 @@ def test_a_precision_that_cannot_be_had_is_told(
     precision: engines.Precision,
     message: str,
 ) -> None:
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=message) as info:
         engines.load(tiny(tiny_model), name, precision)
+    assert info.value.subject == Parameter("precision", precision)
+    assert Parameter("engine", "openvino") in info.value.pieces

@@ -238,7 +238,7 @@ def test_files_that_cannot_be_read_say_why(tmp_path: pathlib.Path) -> None:
     }
     messages = {error.error_type: error.message for error in batch.errors}
     assert "No such file" in messages["FileNotFoundError"]
-    assert f"--max_file_bytes {spec.max_file_bytes}" in messages["ImageTooLargeError"]
+    assert f"more than max_file_bytes {spec.max_file_bytes}" in messages["ImageTooLargeError"]
 
 
 # Records

@@ -11,7 +11,7 @@ import google_crc32c
 import pytest
 
 from tests.helpers.records import HEADER, TRAILER, Values, example, starts, write_records
-from transforms.errors import ImageTooLargeError, RecordError, UserError
+from transforms.errors import ImageTooLargeError, Parameter, RecordError, UserError
 from transforms.inputs import examples, tfrecord_file
 from transforms.inputs.examples import Example, ExampleParser, ExampleSpec, KeptColumn
 from transforms.refs import ImageRef
@@ -232,7 +232,7 @@ def test_a_record_over_the_size_limit_is_not_read(tmp_path: pathlib.Path):
     assert isinstance(second, ImageTooLargeError)
     assert "record 1" in str(second)
     assert "11 bytes" in str(second)
-    assert "--max_file_bytes 10" in str(second)
+    assert "over max_file_bytes 10" in str(second)
 
 
 # Parsing Examples
@@ -400,7 +400,8 @@ def test_a_feature_that_is_not_there_is_a_mistake_that_lists_what_is(tmp_path: p
     with pytest.raises(UserError) as caught:
         examples.infer_columns(path, ["capton", "caption", "width"])
     text = str(caught.value)
-    assert "--keep capton,width" in text
+    assert caught.value.subject == Parameter("keep", "capton,width")
+    assert text.startswith("keep capton,width: ")
     assert path in text
     assert "caption, image/encoded" in text
 
@@ -411,15 +412,16 @@ def test_no_readable_example_is_a_mistake_that_names_the_file(
 ):
     path = tmp_path / "a.tfrecord"
     path.write_bytes(content)
-    with pytest.raises(UserError, match=str(path)):
+    with pytest.raises(UserError, match=f"^keep: {path} holds no readable tf.Example"):
         examples.infer_columns(str(path), ["label"])
 
 
 def test_a_file_that_cannot_be_opened_is_a_mistake_that_names_it(tmp_path: pathlib.Path):
     path = tmp_path / "a.tfrecord"
     path.symlink_to("nowhere")
-    with pytest.raises(UserError, match=str(path)):
+    with pytest.raises(UserError, match=f"^{path}: cannot be read: ") as caught:
         examples.infer_columns(str(path), ["label"])
+    assert caught.value.subject == str(path)
 
 
 # Ids

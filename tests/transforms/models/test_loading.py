@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tests.helpers.tiny_model import TINY_SIZE, save_tiny_model
-from transforms.errors import UserError
+from transforms.errors import Parameter, UserError
 from transforms.models import builtin, loading
 from transforms.models.source import ModelSource, Task, files_sha256
 
@@ -79,7 +79,8 @@ def mistake(name: pathlib.Path | str) -> str:
     with pytest.raises(UserError) as info:
         loading.load_model(ModelSource(str(name)))
     message = str(info.value)
-    assert message.startswith(f"--model {name}: ")
+    assert info.value.subject == Parameter("model", str(name))
+    assert message.startswith(f"model {name}: ")
     assert "\n" not in message
     return message
 
@@ -164,7 +165,7 @@ def test_several_signatures_without_a_default_are_listed(tmp_path: pathlib.Path)
     name = save_signatures(tmp_path / "m", embed=1.0, classify=2.0)
     message = mistake(name)
     assert "neither callable nor" in message
-    assert "choose with --signature: classify, embed" in message
+    assert "choose with signature: classify, embed" in message
 
 
 def test_a_model_without_any_function_says_so(tmp_path: pathlib.Path) -> None:
@@ -180,8 +181,10 @@ def test_a_signature_with_two_outputs_names_them(tmp_path: pathlib.Path) -> None
 
     tf.saved_model.save(tf.Module(), str(tmp_path / "m"), {"serving_default": answer})
     model = loading.load_model(ModelSource(str(tmp_path / "m")))
-    with pytest.raises(UserError, match=r"--output_key: boxes \[B, 16, 16, 3\], scores \[B, 3\]"):
+    listed = r"with output_key: boxes \[B, 16, 16, 3\], scores \[B, 3\]"
+    with pytest.raises(UserError, match=listed) as info:
         model.call(tf.zeros([2, 16, 16, 3]))
+    assert info.value.remedy == Parameter("output_key")
 
 
 def test_a_signature_with_two_inputs_names_them(tmp_path: pathlib.Path) -> None:

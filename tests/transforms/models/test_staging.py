@@ -23,7 +23,7 @@ import pytest
 from apache_beam.io.filesystem import BeamIOError, FileMetadata, FileSystem
 
 from tests.helpers.commands import PATIENCE_SECONDS, start
-from transforms.errors import UserError
+from transforms.errors import Parameter, UserError
 from transforms.models import downloads, loading, staging
 from transforms.models import source as models
 
@@ -81,17 +81,18 @@ def staged(cache: pathlib.Path) -> list[str]:
 
 @pytest.fixture
 def refusal(cache: pathlib.Path) -> Callable[..., str]:
-    """Stages what is refused; the message without `--model <handle>: `. Nothing may be kept."""
+    """Stages what is refused; the message without its subject. Nothing may be kept."""
 
     def call(handle: str, sha256: str | None = None) -> str:
         before = staged(cache)
         with pytest.raises(UserError) as refused:
             staging.stage(handle, sha256, str(cache))
-        message = str(refused.value)
-        assert message.startswith(f"--model {handle}: ")
-        assert "\n" not in message
+        error = refused.value
+        assert error.subject == Parameter("model", handle)
+        assert str(error) == f"model {handle}: {error.message}"
+        assert "\n" not in str(error)
         assert staged(cache) == before
-        return message.removeprefix(f"--model {handle}: ")
+        return str(error.message)
 
     return call
 
@@ -409,7 +410,7 @@ def test_another_archive_than_the_pinned_one_is_refused(
 ):
     handle = server.serves("/model.tgz", sends())
     assert refusal(handle, "a" * 64) == (
-        f"its SHA-256 is {DIGEST}, but --model_sha256 is {'a' * 64}; nothing has been staged"
+        f"its SHA-256 is {DIGEST}, but sha256 is {'a' * 64}; nothing has been staged"
     )
 
 
@@ -434,7 +435,7 @@ def test_a_copy_that_is_not_the_pinned_one_does_not_stand_in_for_it(
 
 
 def test_a_pin_that_is_no_digest_is_refused(refusal: Callable[..., str]):
-    assert refusal("http://h/model.tgz", "123") == "--model_sha256 123 is not 64 hexadecimal digits"
+    assert refusal("http://h/model.tgz", "123") == "sha256='123' is not 64 hexadecimal digits"
 
 
 # A second start
@@ -504,7 +505,7 @@ def test_the_copy_is_used_when_the_server_cannot_be_reached(
     with caplog.at_level(logging.WARNING, "transforms.models.staging"):
         assert staging.stage(handle, cache_dir=str(cache)) == directory
     [record] = caplog.records
-    assert record.getMessage().startswith(f"--model {handle}: ")
+    assert record.getMessage().startswith(f"model {handle}: ")
     assert "using the copy from before" in record.getMessage()
 
 
@@ -633,7 +634,7 @@ def test_a_local_archive_with_another_digest_is_refused(
 ):
     path = tmp_path / "model.tgz"
     path.write_bytes(ARCHIVE)
-    assert f"its SHA-256 is {DIGEST}, but --model_sha256 is" in refusal(str(path), "a" * 64)
+    assert f"its SHA-256 is {DIGEST}, but sha256 is" in refusal(str(path), "a" * 64)
 
 
 def test_a_truncated_local_archive_is_refused(
@@ -687,7 +688,7 @@ def test_a_cache_that_cannot_be_written_is_named(tmp_path: pathlib.Path):
     path = tmp_path / "model.tgz"
     path.write_bytes(ARCHIVE)
     (tmp_path / "cache").write_text("a file")
-    with pytest.raises(UserError, match=f"--model {path}: cannot be staged in {tmp_path}/cache"):
+    with pytest.raises(UserError, match=f"^model {path}: cannot be staged in {tmp_path}/cache"):
         staging.stage(str(path), cache_dir=str(tmp_path / "cache"))
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from transforms.errors import UserError
+from transforms.errors import Parameter, UserError
 from transforms.models import builtin, trust
 from transforms.models.trust import ForbiddenOp
 
@@ -173,10 +173,11 @@ def test_the_refusal_names_each_op_its_function_and_what_it_does(tmp_path: pathl
     with pytest.raises(UserError) as info:
         trust.refuse_if_untrusted("hub/model", trust.check_program(model))
     assert str(info.value) == (
-        "--model hub/model: contains ops that reach outside the model: ReadFile (in function "
+        "model hub/model: contains ops that reach outside the model: ReadFile (in function "
         "inner: reads files), WriteFile (in function __call__: writes files); if you trust its "
-        "publisher, add --trust_model"
+        "publisher, add trusted=True"
     )
+    assert info.value.subject == Parameter("model", "hub/model")
 
 
 @pytest.mark.parametrize("call", [mean_colour, prints])
@@ -593,7 +594,7 @@ def zipped(**files: str) -> bytes:
 def test_a_damaged_keras_file_is_told(tmp_path: pathlib.Path, content: bytes, message: str) -> None:
     path = tmp_path / "model.keras"
     path.write_bytes(content)
-    with pytest.raises(UserError, match=f"^--model {path}: {message}"):
+    with pytest.raises(UserError, match=f"^model {path}: {message}"):
         trust.check_keras_file(str(path))
 
 
@@ -617,7 +618,7 @@ def test_a_damaged_saved_model_is_told(tmp_path: pathlib.Path, damage: str) -> N
             file.touch()
         case "directory":
             file.mkdir()
-    with pytest.raises(UserError, match=f"^--model {model}: ") as info:
+    with pytest.raises(UserError, match=f"^model {model}: ") as info:
         trust.check_program(str(model))
     assert "\n" not in str(info.value)
 

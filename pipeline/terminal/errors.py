@@ -1,0 +1,38 @@
+"""Errors as a person reads them: what the library calls a parameter is a flag on this command line.
+
+The only place that knows which flag stands for which parameter.
+"""
+
+from __future__ import annotations
+
+from transforms.errors import Message, Parameter, UserError
+
+# Those whose flag has another name than the parameter.
+_FLAGS = {
+    "arguments": "model_args",
+    "id_key": "tfrecord_id_key",
+    "image_key": "tfrecord_image_key",
+    "inputs": "input",
+    "sha256": "model_sha256",
+    "trusted": "trust_model",
+}
+
+
+def told(error: UserError | Message) -> str:
+    """The text with flags.
+
+    >>> told(UserError("add ", Parameter("trusted", True), subject=Parameter("model", "hub/m")))
+    '--model hub/m: add --trust_model'
+    """
+    return error.told(flag)
+
+
+def flag(parameter: Parameter) -> str:
+    """A parameter as it is written on the command line.
+
+    >>> flag(Parameter("pool", "mean")), flag(Parameter("inputs")), flag(Parameter("trusted", True))
+    ('--pool mean', '--input', '--trust_model')
+    """
+    name = f"--{_FLAGS.get(parameter.name, parameter.name)}"
+    is_switch = parameter.value is None or parameter.value is True
+    return name if is_switch else f"{name} {parameter.value}"
