@@ -44,9 +44,10 @@ def parse(argv: list[str]) -> ImageOptions:
     try:
         return _parse(renamed)
     except UserError as error:
-        if "--labels_file" in argv:
+        typed = {word.partition("=")[0] for word in argv}
+        if error.subject != "--labels_file" or "--labels_file" in typed:
             raise
-        raise UserError(str(error).replace("--labels_file", "--labels")) from error
+        raise UserError(*error.message.pieces, subject="--labels") from error
 
 
 def _parse(argv: list[str]) -> ImageOptions:
