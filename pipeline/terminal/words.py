@@ -31,10 +31,10 @@ def ago(since: float) -> str:
     return f"{duration(max(0.0, time.time() - since))} ago"
 
 
-def size(count: int) -> str:
+def byte_count(count: int) -> str:
     """A number of bytes for people.
 
-    >>> size(13_600_000)
+    >>> byte_count(13_600_000)
     '13.6 MB'
     """
     for unit, scale in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):

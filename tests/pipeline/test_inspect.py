@@ -386,3 +386,31 @@ def test_probe_images_are_always_the_same_and_in_range():
     assert images.shape == (8, 10, 12, 3) and images.dtype == np.float32
     assert images.min() >= 0 and images.max() <= 1
     np.testing.assert_array_equal(images, probes.probe_images(10, 12))
+
+
+def test_a_classifier_is_known_by_what_it_answers_and_the_command_says_so(
+    tmp_path: pathlib.Path, capfd
+) -> None:
+    import keras
+    import tensorflow as tf
+
+    layers = [keras.Input((16, 16, 3)), keras.layers.Flatten()]
+    model = keras.Sequential([*layers, keras.layers.Dense(5, "softmax")])
+    model.save(tmp_path / "digits.keras")
+    inspect.main([str(tmp_path / "digits.keras")])
+    told = capfd.readouterr().out
+    assert "a classifier: each of its vectors of 5 adds up to 1, as probabilities do" in told
+    assert "--task classification" in told and "--labels FILE" in told
+
+    class Named(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None, 8, 8, 3], tf.float32)])
+        def __call__(self, images):
+            return {"logits": tf.reduce_mean(images, [1, 2]) - 0.5}
+
+    tf.saved_model.save(Named(), str(tmp_path / "named"))
+    inspect.main([str(tmp_path / "named")])
+    told = capfd.readouterr().out
+    assert "a classifier: its output is called logits" in told
+    assert "--task classification" in told
+    inspect.main([str(tmp_path / "named"), "--task", "feature_vector"])
+    assert "--task feature_vector" in capfd.readouterr().out

@@ -12,6 +12,7 @@ from typing import Any
 from transforms.errors import Parameter, UserError, one_line
 from transforms.examine.checks import Check, check_all
 from transforms.examine.description import Description, describe
+from transforms.examine.guess import classifier_hint
 from transforms.examine.probes import if_about_model, probe
 from transforms.models import loading, trust
 from transforms.models.source import ModelSource, check_exists
@@ -28,6 +29,7 @@ class Examination:
       image_size: height and width of the probe images.
       batch_size: the only one that it takes; None: any.
       checks: the table.
+      classifier_hint: why it looks like a classifier; None: it does not.
       remedy: the parameter that would make vectors of what it gives; None: none would, or none
         need.
     """
@@ -39,6 +41,7 @@ class Examination:
     batch_size: int | None
     checks: tuple[Check, ...]
     remedy: Parameter | None = None
+    classifier_hint: str | None = None
 
     @property
     def is_conformant(self) -> bool:
@@ -90,6 +93,7 @@ def examine(source: ModelSource, image_size: tuple[int, int] | None = None) -> E
         subject.batch_size,
         checks,
         subject.remedy(),
+        classifier_hint(subject),
     )
 
 
