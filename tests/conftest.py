@@ -15,7 +15,7 @@ from pipeline import run
 from tests.helpers.commands import Finished
 from tests.helpers.tiny_model import save_tiny_model
 
-pytest_plugins = ["tests.helpers.peaks", "tests.helpers.processes"]
+pytest_plugins = ["tests.helpers.peaks", "tests.helpers.processes", "tests.helpers.told"]
 
 
 @pytest.fixture(scope="session")

@@ -25,20 +25,19 @@ def cpu_seconds() -> float:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_what_the_page_says_to_type_works(page, folder, tmp_path, capsys):
+def test_what_the_page_says_to_type_works(page, folder, tmp_path, record_property):
     found = blocks(page)
     to_run = [block for block in found if block.language in RUNS and block.not_run is None]
     excused = [block for block in found if block.not_run is not None]
     started = cpu_seconds()
     printed = run(to_run, folder, tmp_path)
     check_printed(found, printed)
-    with capsys.disabled():
-        print(
-            f"\n{page.relative_to(ROOT)}: {len(to_run)} blocks run in "
-            f"{cpu_seconds() - started:.0f} s of CPU time, {len(excused)} not run"
-        )
-        for block in excused:
-            print(f"  {block.place}: {block.not_run}")
+    told = [
+        f"{page.relative_to(ROOT)}: {len(to_run)} blocks run in "
+        f"{cpu_seconds() - started:.0f} s of CPU time, {len(excused)} not run",
+        *(f"  {block.place}: {block.not_run}" for block in excused),
+    ]
+    record_property("told", "\n".join(told))
     for block in excused:
         assert len(block.not_run.split()) > 1, f"{block.place}: give a reason"
         assert block.language in RUNS, f"{block.place}: is not run anyway"

@@ -22,6 +22,7 @@ import pytest
 LONG_FILES = (
     "faults/test_kills.py",
     "faults/test_two_runs.py",
+    "docs/test_docs.py",
     "end_to_end/test_model_forms.py",
     "faults/test_sync.py",
     "faults/test_memory.py",
