@@ -1,9 +1,15 @@
-# Everything on a machine with Python 3.11 (or 3.10 to 3.13) and make: `make demo`, `make test`.
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# Everything on a machine with Python 3.11, 3.12 or 3.13 and make: `make demo`, `make test`.
+# `make demo PYTHON=python3.12` takes that Python, and makes .venv anew if it is of another one;
+# without PYTHON it is that of .venv, else the first of python3.11, python3.12, python3.13, python3.
+ifndef PYTHON
+PYTHON := $(shell for python in .venv/bin/python python3.11 python3.12 python3.13 python3; do \
+	"$$python" -c '' 2>/dev/null && echo "$$python" && break; done)
+endif
+PYTHON_VERSION := $(shell "$(PYTHON)" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
 UV_VERSION := 0.13.9
 BIN := .venv/bin
-INSTALLED := .venv/.installed
-BENCH_INSTALLED := .venv/.installed-bench
+INSTALLED := .venv/.installed-$(PYTHON_VERSION)
+BENCH_INSTALLED := .venv/.installed-bench-$(PYTHON_VERSION)
 N ?= 2000
 RUNS ?= 5
 TEST_PROCESSES ?= 2
@@ -18,7 +24,8 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 setup: $(INSTALLED)
 
 $(INSTALLED): pyproject.toml constraints.txt
-	$(PYTHON) -m venv .venv
+	@test -n "$(PYTHON_VERSION)" || { echo "PYTHON=$(PYTHON) does not run" >&2; exit 1; }
+	test -x $(BIN)/python$(PYTHON_VERSION) || "$(PYTHON)" -m venv --clear .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python \
 		--constraints constraints.txt --build-constraints constraints.txt --editable '.[test]'
@@ -60,11 +67,13 @@ $(BENCH_INSTALLED): $(INSTALLED) benchmarks/overrides.txt
 		--overrides benchmarks/overrides.txt --editable '.[test,bench]'
 	touch $(BENCH_INSTALLED)
 
-# Resolves anew; the result is committed. No registry addresses in it.
+# Resolves anew, for each Python that pyproject.toml allows; the result is committed. The same
+# versions for all of them where there are such. No registry addresses in it.
 constraints: $(INSTALLED)
-	$(BIN)/uv pip compile --quiet --python $(BIN)/python --no-header --no-annotate --upgrade \
-		--extra test --extra bench --overrides benchmarks/overrides.txt \
-		--no-emit-index-url --output-file constraints.txt pyproject.toml
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
+		--python $(BIN)/python --no-header --no-annotate --upgrade \
+		--extra test --extra bench --overrides benchmarks/overrides.txt --no-emit-index-url \
+		--output-file constraints.txt pyproject.toml
 
 clean:
 	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .cache build dist *.egg-info demo

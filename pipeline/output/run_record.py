@@ -187,6 +187,4 @@ def _json(content: dict[str, Any]) -> str:
 
 def iso(seconds: float) -> str:
     """A time since the epoch as people and programs read it, UTC."""
-    return datetime.datetime.fromtimestamp(seconds, datetime.timezone.utc).isoformat(
-        timespec="seconds"
-    )
+    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).isoformat(timespec="seconds")
