@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from pipeline.options import model
+from pipeline.options.parser import Parser
 from pipeline.output.compaction import compact
 from pipeline.output.directory import open_output
 from pipeline.terminal import exit_codes
@@ -37,11 +37,11 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = model.Parser(
-        prog="python -m pipeline.compact",
+    parser = Parser(
+        "compact",
         description="Gathers the small parts of an output into larger ones; no row changes.",
     )
-    parser.add_argument("output", metavar="OUT", help="output directory of pipeline.run")
+    parser.add_argument("output", metavar="OUT", help="output directory of a run")
     parser.add_argument(
         "--rows_per_file",
         type=int,

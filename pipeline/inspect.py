@@ -46,14 +46,14 @@ def main(argv: list[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     from pipeline.options import model
+    from pipeline.options.parser import Parser
 
-    parser = model.Parser(
-        prog="python -m pipeline.inspect",
+    parser = Parser(
+        "inspect",
         description="What a model is, and whether it follows TensorFlow Hub's image API.",
         epilog="Exit codes: 0 it follows the API; 1 a check fails; 2 a mistake in the command.",
-        allow_abbrev=False,
     )
-    parser.add_argument("model", metavar="MODEL", help="as --model of pipeline.run")
+    parser.add_argument("model", metavar="MODEL", help="as --model of run")
     model.add_arguments(parser)
     parser.set_defaults(task=None)  # what the model looks like
     parser.add_argument("--json", action="store_true", help="print JSON for machines")
@@ -73,6 +73,7 @@ def _source(options: Any) -> tuple[ModelSource, tuple[int, int] | None]:
 
 def _run_command(options: Any, examination: Examination) -> str | None:
     """The `pipeline.run` command for the model; None if it cannot be run."""
+    from pipeline.options import program
     from transforms.models import builtin
 
     loaded = examination.loaded
@@ -84,7 +85,7 @@ def _run_command(options: Any, examination: Examination) -> str | None:
             return None
         added[examination.remedy.name] = examination.remedy.value
     looks_like = "classification" if examination.classifier_hint else "feature_vector"
-    words = ["python", "-m", "pipeline.run", "--input", "PHOTOS", "--output", "FEATURES"]
+    words = [*program.called("run").split(), "--input", "PHOTOS", "--output", "FEATURES"]
     words += ["--model", options.model, "--task", options.task or looks_like]
     for name in ("signature", "tags", "output_key", "pool", "model_args", "model_sha256"):
         value = added.get(name, getattr(options, name))

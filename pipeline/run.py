@@ -58,12 +58,12 @@ def _how_to_continue(argv: list[str]) -> str:
     return f"what is committed stays; the same command{without} continues"
 
 
-def command() -> NoReturn:
+def command(argv: list[str] | None = None) -> NoReturn:
     """Runs the command line and ends the process at once.
 
     All is committed then, and taking TensorFlow apart takes an interpreter a second or two.
     """
-    code = main()
+    code = main(argv)
     if code in (0, _FAILED):  # a mistake waits for no model to be loaded
         atexit._run_exitfuncs()  # such as those that end a runner's job server
     sys.stdout.flush()

@@ -17,7 +17,7 @@ import shutil
 import sys
 import time
 
-from pipeline.options import model
+from pipeline.options.parser import Parser
 from pipeline.output.directory import open_finished
 from pipeline.output.observer import Observer
 from pipeline.output.state import Status, tell
@@ -150,14 +150,13 @@ def _seconds(text: str) -> float:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = model.Parser(
-        prog="python -m pipeline.status",
+    parser = Parser(
+        "status",
         description="How far a run is: at work or over, on any runner, from the output alone.",
         epilog="Exit codes: 0 told, whatever the state; 1 a file is damaged; 2 a mistake in the "
         "command; 130 interrupted.",
-        allow_abbrev=False,
     )
-    parser.add_argument("output", metavar="OUT", help="output directory of pipeline.run")
+    parser.add_argument("output", metavar="OUT", help="output directory of a run")
     parser.add_argument("--json", action="store_true", help="print JSON for machines")
     parser.add_argument(
         "--watch",

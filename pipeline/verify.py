@@ -15,7 +15,8 @@ import time
 from typing import Any
 
 from pipeline.checks.verdict import Verdict, verify
-from pipeline.options import model, types
+from pipeline.options import types
+from pipeline.options.parser import Parser
 from pipeline.output.directory import open_finished
 from pipeline.terminal import exit_codes, logs
 from pipeline.terminal.errors import told
@@ -83,16 +84,15 @@ def _as_text(verdict: Verdict) -> list[str]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = model.Parser(
-        prog="python -m pipeline.verify",
-        usage="%(prog)s OUT [--sample N] [--seed N] [--json] [option of pipeline.run ...]",
+    parser = Parser(
+        "verify",
+        usage="%(prog)s OUT [--sample N] [--seed N] [--json] [option of run ...]",
         description="Checks every part of an output and computes some of its images again.",
-        epilog="Options of pipeline.run, such as --model, are added to those of the last run: give "
+        epilog="Options of run, such as --model, are added to those of the last run: give "
         "them where a path is another one now, or for secrets. Exit codes: 0 all is well; 1 "
         "something differs; 2 a mistake in the command.",
-        allow_abbrev=False,
     )
-    parser.add_argument("output", metavar="OUT", help="output directory of pipeline.run")
+    parser.add_argument("output", metavar="OUT", help="output directory of a run")
     parser.add_argument(
         "--sample",
         type=types.natural,

@@ -11,6 +11,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 
 import runners
 from pipeline.options import flags, model, types
+from pipeline.options.parser import Parser
 from transforms.engines import parity
 from transforms.errors import UserError
 from transforms.images.spec import DEFAULT_MAX_FILE_BYTES, DEFAULT_MAX_PIXELS
@@ -66,13 +67,12 @@ def _parse(argv: list[str]) -> ImageOptions:
 
 def own_parser() -> argparse.ArgumentParser:
     """A parser of this program's own options: for `--help`, clear errors and docs/options.md."""
-    parser = model.Parser(
-        prog="python -m pipeline.run",
+    parser = Parser(
+        "run",
         usage="%(prog)s --input PATH --output DIR [option ...]",
         description="Images to feature vectors or logits in Parquet.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     parser.add_argument(
         "--runner",
@@ -134,7 +134,7 @@ def _add_input(group: Any) -> None:
         choices=["mtime", "sha256"],
         default="mtime",
         help="what tells that an image has changed: size and modification time (or etag), or its "
-        "bytes, which are read for it (default: %(default)s)",
+        "bytes, which are read for it (default: %(default)s); --version alone prints the program's",
     )
     group.add_argument(
         "--max_pixels",

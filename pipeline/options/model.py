@@ -2,46 +2,14 @@
 
 from __future__ import annotations
 
-import argparse
-import contextlib
 import json
 import re
-from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import Any
 
 from pipeline.options.values import ModelOptions
 from transforms.errors import UserError
 from transforms.models import builtin, staging
 from transforms.models.source import ModelSource
-
-
-class Parser(argparse.ArgumentParser):
-    """Tells a mistake as a `UserError` about the flag, without the usage."""
-
-    def __init__(self, **settings: Any):
-        super().__init__(exit_on_error=False, **settings)
-
-    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse's; raises a `UserError`."""
-        with _told_as_user_error():
-            return super().parse_args(args, namespace)
-
-    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """As argparse's; raises a `UserError`."""
-        with _told_as_user_error():
-            return super().parse_known_args(args, namespace)
-
-    def error(self, message: str) -> NoReturn:
-        """Raises what is wrong with more than one flag."""
-        raise UserError(message)
-
-
-@contextlib.contextmanager
-def _told_as_user_error() -> Iterator[None]:
-    try:
-        yield
-    except argparse.ArgumentError as error:
-        raise UserError(error.message, subject=error.argument_name) from None
 
 
 def add_arguments(group: Any) -> None:

@@ -13,6 +13,7 @@ import shlex
 from collections.abc import Sequence
 from typing import Any
 
+from pipeline.options import program
 from pipeline.output.directory import Output
 from transforms import storage
 from transforms.dataset import snapshot
@@ -165,7 +166,7 @@ def without_secrets(argv: Sequence[str]) -> list[str]:
 
 def command_line(argv: Sequence[str]) -> str:
     """The command as it could be typed again, without the values of secret options."""
-    return shlex.join(["python", "-m", "pipeline.run", *without_secrets(argv)])
+    return shlex.join([*program.called("run").split(), *without_secrets(argv)])
 
 
 def _read_json(path: str) -> dict[str, Any] | None:

@@ -17,6 +17,7 @@ import time
 import pandas as pd
 import pytest
 
+from pipeline import __version__
 from tests.helpers.commands import PATIENCE_SECONDS, run_command, start
 from tests.helpers.images import write_random_images
 from tests.helpers.jobs import waits
@@ -42,6 +43,7 @@ def test_five_lines_at_the_end_and_a_report(images, tiny_model, tmp_path):
     assert report["counts"]["matched"] == report["counts"]["rows"] == 50
     assert report["succeeded"] and (out / "_SUCCESS").exists()
     assert report["fingerprint"]["image_size"] == "16x16"
+    assert report["versions"]["beam-image-features"] == __version__
     assert sorted(os.listdir(out)) == sorted(
         ["_SUCCESS", "_run.json", "_snapshot.json", *(p.name for p in out.glob("part-*.parquet"))]
     )

@@ -1,0 +1,73 @@
+"""`beam-image-features VERB …`: the installed command, one verb for each thing it does.
+
+A verb's module is imported when it is asked for: some take seconds.
+"""
+
+from __future__ import annotations
+
+import difflib
+import pkgutil
+import sys
+from typing import NamedTuple, NoReturn
+
+from pipeline.options import program
+
+MISTAKE = 2  # of `exit_codes`, which needs what the verbs need
+
+
+class Verb(NamedTuple):
+    """What does it, as `module:function` from the words behind the verb to an exit code."""
+
+    does_it: str
+    help: str
+
+
+VERBS = {
+    "run": Verb("pipeline.run:command", "images to feature vectors or logits in Parquet"),
+    "inspect": Verb("pipeline.inspect:main", "what a model is, and whether a run can use it"),
+    "status": Verb("pipeline.status:main", "how far a run is"),
+    "verify": Verb("pipeline.verify:main", "whether an output is whole and can be made again"),
+    "compact": Verb("pipeline.compact:main", "many small parts into few"),
+}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the verb that the command line names; returns the exit code."""
+    argv = sys.argv[1:] if argv is None else argv
+    first, *others = argv or [""]
+    if argv == ["--version"] or (first in VERBS and others == ["--version"]):
+        print(program.VERSION)
+        return 0
+    if first in VERBS:
+        return pkgutil.resolve_name(VERBS[first].does_it)(others)
+    if first in ("-h", "--help"):
+        print(_help())
+        return 0
+    print(_what_is_wrong(first), file=sys.stderr)
+    return MISTAKE
+
+
+def _help() -> str:
+    called = program.called()
+    lines = [f"usage: {called} VERB [option ...]", "", program.VERSION + ", verbs:"]
+    lines += [f"  {name:{max(map(len, VERBS))}}  {verb.help}" for name, verb in VERBS.items()]
+    return "\n".join([*lines, "", f"The options of a verb: {called} VERB --help"])
+
+
+def _what_is_wrong(first: str) -> str:
+    if not first:
+        return _help()
+    if first.startswith("-"):
+        flag = first.partition("=")[0]
+        return f"error: {flag}: a verb comes first, write: {program.called()} run {flag} …"
+    similar = difflib.get_close_matches(first, VERBS, n=1, cutoff=0.0)[0]
+    return f"error: {first}: no such verb; did you mean {similar}? There are {', '.join(VERBS)}"
+
+
+def command() -> NoReturn:
+    """Runs the command line and ends with its exit code."""
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    command()
