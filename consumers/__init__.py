@@ -1,0 +1,1 @@
+"""What the vectors are for; it knows the dataset's format and not Beam's graph."""
