@@ -51,6 +51,7 @@ check: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo --no-cache
 
 # Side by side with the peers; `make bench N=200 RUNS=2` is quick.
 bench: $(BENCH_INSTALLED)
@@ -76,4 +77,4 @@ constraints: $(INSTALLED)
 		--output-file constraints.txt pyproject.toml
 
 clean:
-	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .cache build dist *.egg-info demo
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .cache build dist *.egg-info demo

@@ -1,5 +1,7 @@
 """`python -m pipeline VERB …`: the same as the installed command."""
 
-from pipeline.command import command
+import sys
 
-command()
+from pipeline.command import main
+
+sys.exit(main())

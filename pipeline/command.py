@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import pkgutil
 import sys
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 from pipeline.options import program
 
@@ -62,12 +62,3 @@ def _what_is_wrong(first: str) -> str:
         return f"error: {flag}: a verb comes first, write: {program.called()} run {flag} …"
     similar = difflib.get_close_matches(first, VERBS, n=1, cutoff=0.0)[0]
     return f"error: {first}: no such verb; did you mean {similar}? There are {', '.join(VERBS)}"
-
-
-def command() -> NoReturn:
-    """Runs the command line and ends with its exit code."""
-    sys.exit(main())
-
-
-if __name__ == "__main__":
-    command()
