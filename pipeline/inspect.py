@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         options = _parser().parse_args(argv)
         source, image_size = _source(options)
-        from pipeline.terminal.model_text import as_json, as_text
+        from pipeline.terminal.model_text import model_json, model_table
         from transforms.examine.examination import examine
 
         examination = examine(source, image_size)
@@ -38,9 +38,9 @@ def main(argv: list[str] | None = None) -> int:
         return MISTAKE
     command = _run_command(options, examination)
     if options.json:
-        print(json.dumps(as_json(source, examination, command), indent=2))
+        print(json.dumps(model_json(source, examination, command), indent=2))
     else:
-        print(as_text(source, examination, command))
+        print(model_table(source, examination, command))
     return CONFORMANT if examination.is_conformant else NOT_CONFORMANT
 
 

@@ -23,7 +23,7 @@ from pipeline.output.observer import Observer
 from pipeline.output.state import Status, tell
 from pipeline.terminal import exit_codes
 from pipeline.terminal.errors import told
-from pipeline.terminal.status_text import as_json, as_text
+from pipeline.terminal.status_text import status_json, status_lines
 from transforms.errors import UserError, one_line
 
 TOLD, UNREADABLE = 0, 1
@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
         options = _parser().parse_args(_with_seconds(sys.argv[1:] if argv is None else argv))
         if options.watch is None:
             status = tell(Observer(open_finished(options.output)).look())
-            text = _json(status, indent=2) if options.json else "\n".join(as_text(status))
+            text = _json(status, indent=2) if options.json else "\n".join(status_lines(status))
             print(text, flush=True)
         else:
             observer = _wait_for_output(options.output, options.watch)
@@ -110,7 +110,7 @@ class _Shown:
 
     def show(self, status: Status) -> None:
         """Shows a state, in place of the one before."""
-        lines = as_text(status)
+        lines = status_lines(status)
         if self._in_json:
             text = _json(status)
         elif not self._in_place:
@@ -125,7 +125,7 @@ class _Shown:
 
 
 def _json(status: Status, indent: int | None = None) -> str:
-    return json.dumps(as_json(status), indent=indent)
+    return json.dumps(status_json(status), indent=indent)
 
 
 def _with_seconds(words: list[str]) -> list[str]:

@@ -26,8 +26,6 @@ SHARED_NAMES = {
     "open_reader": "the fixed interface of a kind of input",
     "create": "the fixed interface of a runner",
     "bundles_at_once": "the fixed interface of a runner",
-    "read": "always called by its module: of a tally, of a file with conditional writes",
-    "fingerprint": "always called by its module: of the built-in model, of an output's settings",
 }
 
 

@@ -74,7 +74,7 @@ class Lease:
 def read_lease(output: Output) -> Lease | None:
     """The lease on the output, live or dead; None if there is none."""
     path = output.path(LEASE_FILE)
-    return _parse(path, conditional_writes.read(path))
+    return _parse(path, conditional_writes.read_text(path))
 
 
 def refuse_if_held(output: Output) -> None:
@@ -113,7 +113,7 @@ def check_held(path: str, run_id: str) -> None:
 
 
 def _read_ours(path: str, run_id: str) -> StoredText:
-    stored = conditional_writes.read(path)
+    stored = conditional_writes.read_text(path)
     lease = _parse(path, stored)
     if stored is None or lease is None or lease.run_id != run_id:
         who = "has ended" if lease is None else f"lost the output to {lease.who}"
@@ -131,7 +131,7 @@ def held(output: Output, run_id: str) -> Iterator[Lease | None]:
     """
     path = output.path(LEASE_FILE)
     try:
-        seen = conditional_writes.read(path)
+        seen = conditional_writes.read_text(path)
         before = _parse(path, seen)
         _refuse_if_live(output, before)
         mine = Lease(

@@ -13,7 +13,9 @@ from transforms.models.source import ModelSource
 _MOST_FREQUENT_OPS = 8
 
 
-def as_json(source: ModelSource, examination: Examination, command: str | None) -> dict[str, Any]:
+def model_json(
+    source: ModelSource, examination: Examination, command: str | None
+) -> dict[str, Any]:
     """One object for programs; `command` is how to run the model, None if it cannot be."""
     loaded = examination.loaded
     called = None
@@ -39,7 +41,7 @@ def as_json(source: ModelSource, examination: Examination, command: str | None) 
     }
 
 
-def as_text(source: ModelSource, examination: Examination, command: str | None) -> str:
+def model_table(source: ModelSource, examination: Examination, command: str | None) -> str:
     """The table for people."""
     names = max(len(check.name) for check in examination.checks)
     lines = [f"{name:14} {value}" for name, value in _facts(source, examination)]

@@ -84,7 +84,7 @@ class Progress:
         committed = self._output.rows - self._rows + errors
         if self._tally is None:
             return committed, errors
-        rows, failed = tally.read(self._tally)  # a shard that is done again counts again
+        rows, failed = tally.counted(self._tally)  # a shard that is done again counts again
         return max(committed, min(rows + failed, self._total)), max(errors, failed)
 
     def _show(self) -> None:

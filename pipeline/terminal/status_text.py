@@ -19,7 +19,7 @@ _WORDS: dict[State, str] = {
 }
 
 
-def as_json(status: Status) -> dict[str, Any]:
+def status_json(status: Status) -> dict[str, Any]:
     """One flat object: what is told of the run lies beside the rest, null where there is none."""
     told = dataclasses.asdict(status)
     live = told.pop("live")
@@ -33,7 +33,7 @@ def as_json(status: Status) -> dict[str, Any]:
     return told | run
 
 
-def as_text(status: Status) -> list[str]:
+def status_lines(status: Status) -> list[str]:
     """The lines for people."""
     lines = [("output", status.output), ("state", _state(status))]
     if status.continue_with:

@@ -34,7 +34,7 @@ def add(rows: int, errors: int) -> None:
         counts[:] = _COUNTS.pack(before[0] + rows, before[1] + errors)
 
 
-def read(directory: str) -> tuple[int, int]:
+def counted(directory: str) -> tuple[int, int]:
     """Rows and errors of all processes that keep a tally in the directory."""
     rows = errors = 0
     with contextlib.suppress(OSError):

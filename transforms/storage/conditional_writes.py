@@ -38,7 +38,7 @@ class StoredText:
     token: int | str | None = None
 
 
-def read(path: str) -> StoredText | None:
+def read_text(path: str) -> StoredText | None:
     """The file; None if there is none.
 
     Raises:
@@ -77,7 +77,7 @@ def write_if_unchanged(path: str, text: str, seen: StoredText | None) -> StoredT
             written = _write_and_settle(path, text, seen)
     if written is None:
         # A request that a client sent again, for want of an answer, is refused for the first one.
-        found = read(path)
+        found = read_text(path)
         written = found if found is not None and found.text == text else None
     return written
 
@@ -93,7 +93,7 @@ def delete_if_unchanged(path: str, seen: StoredText) -> None:
             with contextlib.suppress(NotFound, PreconditionFailed):
                 gcs_blob(path).delete(if_generation_match=seen.token)
         elif not storage.is_local(path):
-            if read(path) == seen:
+            if read_text(path) == seen:
                 storage.delete([path])
         else:
             with _locked(os.path.dirname(path)):

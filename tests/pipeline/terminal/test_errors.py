@@ -9,8 +9,8 @@ from collections.abc import Iterator
 import pytest
 
 import transforms
-from pipeline.options import model
 from pipeline.options.arguments import own_parser, parse
+from pipeline.options.parser import Parser
 from pipeline.terminal.errors import flag, told
 from transforms.errors import Message, Parameter, UserError
 
@@ -61,7 +61,7 @@ def test_a_flag_that_is_used_wrongly_is_the_subject() -> None:
 
 
 def test_a_word_too_many_is_told_without_the_usage(capsys: pytest.CaptureFixture) -> None:
-    parser = model.Parser()
+    parser = Parser("status")
     parser.add_argument("output")
     with pytest.raises(UserError, match=r"^unrecognized arguments: b$"):
         parser.parse_args(["a", "b"])

@@ -25,10 +25,10 @@ def test_threads_and_processes_add_up_and_a_later_job_begins_anew() -> None:
             thread.join(60)
         code = "from transforms.machine import tally; tally.add(5, 2); tally.add(5, 2)"
         subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=120)
-        assert tally.read(first) == (210, 24)
+        assert tally.counted(first) == (210, 24)
     assert not os.path.exists(first)
     with tally.kept() as second:
-        assert tally.read(second) == (0, 0)
+        assert tally.counted(second) == (0, 0)
         tally.add(1, 0)
-        assert tally.read(second) == (1, 0)
-    assert tally.read(second) == (0, 0)
+        assert tally.counted(second) == (1, 0)
+    assert tally.counted(second) == (0, 0)

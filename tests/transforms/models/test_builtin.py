@@ -246,17 +246,17 @@ def test_class_names_are_in_imagenet_order_and_each_once() -> None:
 
 
 def test_an_unknown_task_is_refused_by_name() -> None:
-    for function in (builtin.exported, builtin.fingerprint):
+    for function in (builtin.exported, builtin.answers_sha256):
         with pytest.raises(ValueError, match="'embedding'; it has feature_vector and classific"):
             function("embedding")
 
 
 def test_the_fingerprint_names_the_directory(cache: str) -> None:
     # The same on every machine; another EXPORT_VERSION changes it, and this line with it.
-    assert builtin.fingerprint("feature_vector").startswith("ebf906efc306")
-    assert builtin.fingerprint("classification") != builtin.fingerprint("feature_vector")
+    assert builtin.answers_sha256("feature_vector").startswith("ebf906efc306")
+    assert builtin.answers_sha256("classification") != builtin.answers_sha256("feature_vector")
     assert sorted(os.listdir(cache)) == sorted(
-        f"efficientnet-lite0-{task}-{builtin.fingerprint(task)[:12]}" for task in builtin.HEADS
+        f"efficientnet-lite0-{task}-{builtin.answers_sha256(task)[:12]}" for task in builtin.HEADS
     )
 
 

@@ -14,7 +14,7 @@ from transforms.storage import conditional_writes
 from transforms.storage.conditional_writes import (
     StoredText,
     delete_if_unchanged,
-    read,
+    read_text,
     write_if_unchanged,
 )
 
@@ -43,29 +43,29 @@ def path(root: str, tmp_path: pathlib.Path) -> str:
 
 
 def test_there_is_nothing_before_the_first_write(path: str) -> None:
-    assert read(path) is None
+    assert read_text(path) is None
 
 
 def test_what_is_written_is_read(path: str) -> None:
     written = write_if_unchanged(path, "Zürich\n猫", None)
     assert written is not None
     assert written.text == "Zürich\n猫"
-    assert read(path) == written
+    assert read_text(path) == written
 
 
 def test_of_two_that_saw_no_file_the_first_one_writes(path: str) -> None:
     first = write_if_unchanged(path, "first", None)
     assert write_if_unchanged(path, "second", None) is None
-    assert read(path) == first
+    assert read_text(path) == first
 
 
 def test_of_two_that_saw_the_same_file_the_first_one_replaces_it(path: str) -> None:
     write_if_unchanged(path, "dead", None)
-    seen, seen_by_another = read(path), read(path)
+    seen, seen_by_another = read_text(path), read_text(path)
     first = write_if_unchanged(path, "first", seen)
     assert first is not None
     assert write_if_unchanged(path, "second", seen_by_another) is None
-    assert read(path) == first
+    assert read_text(path) == first
 
 
 def test_who_wrote_may_write_again_without_reading(path: str) -> None:
@@ -73,13 +73,13 @@ def test_who_wrote_may_write_again_without_reading(path: str) -> None:
     for number in range(3):
         stored = write_if_unchanged(path, f"renewed {number}", stored)
         assert stored is not None
-    assert read(path) == stored
+    assert read_text(path) == stored
 
 
 def test_a_file_that_is_gone_is_not_replaced(path: str) -> None:
     other = write_if_unchanged(path + "-other", "there", None)
     assert write_if_unchanged(path, "mine", other) is None
-    assert read(path) is None
+    assert read_text(path) is None
 
 
 def test_a_write_that_was_sent_twice_is_still_ones_own(path: str) -> None:
@@ -93,7 +93,7 @@ def test_a_write_that_was_sent_twice_is_still_ones_own(path: str) -> None:
 def test_what_was_seen_is_deleted(path: str) -> None:
     stored = write_if_unchanged(path, "mine", None)
     delete_if_unchanged(path, stored)
-    assert read(path) is None
+    assert read_text(path) is None
     delete_if_unchanged(path, stored)
 
 
@@ -103,7 +103,7 @@ def test_what_was_not_seen_stays(path: str) -> None:
     mine = write_if_unchanged(path, "mine", None)
     another = write_if_unchanged(path, "another's", mine)
     delete_if_unchanged(path, mine)
-    assert read(path) == another
+    assert read_text(path) == another
 
 
 @pytest.mark.parametrize("root", ["gs", "s3"], indirect=True)
@@ -115,4 +115,4 @@ def test_what_the_store_refuses_is_an_oserror(root: str) -> None:
 
 def test_bytes_that_are_no_text_are_told_apart_from_no_file(tmp_path: pathlib.Path) -> None:
     (tmp_path / "file").write_bytes(b"\xff")
-    assert read(str(tmp_path / "file")) == StoredText("\N{REPLACEMENT CHARACTER}")
+    assert read_text(str(tmp_path / "file")) == StoredText("\N{REPLACEMENT CHARACTER}")

@@ -29,7 +29,7 @@ EXPORT_VERSION = 1
 _CLEARER_NAMES = {134: "crane bird", 517: "construction crane", 639: "tank suit"}
 
 
-def fingerprint(task: str) -> str:
+def answers_sha256(task: str) -> str:
     """What identifies one head's answers: the weights file, the task and `EXPORT_VERSION`.
 
     It is the same on every machine, and does not depend on the exported bytes, which TensorFlow
@@ -63,7 +63,7 @@ def exported(task: str, cache_dir: str | None = None) -> str:
 
     Returns:
       An absolute path, whose last part holds the model's name, the task and the first 12 digits of
-      `fingerprint(task)`.
+      `answers_sha256(task)`.
 
     Raises:
       ValueError: `task` is unknown, or (as `weights.WeightsError`) the weights file is damaged.
@@ -71,7 +71,7 @@ def exported(task: str, cache_dir: str | None = None) -> str:
       OSError: the cache cannot be written, or holds a damaged export under the final name.
     """
     cache = cache_path(root=cache_dir)
-    final = os.path.join(cache, f"{NAME}-{task}-{fingerprint(task)[:12]}")
+    final = os.path.join(cache, f"{NAME}-{task}-{answers_sha256(task)[:12]}")
     if _is_complete(final):
         return final
 
