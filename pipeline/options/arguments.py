@@ -20,7 +20,8 @@ from transforms.models import builtin
 EPILOG = """\
 The flags of Beam's runners work as well, for example --direct_num_workers, --flink_master,
 --project, --region, --temp_location. Exit codes: 0 done; 1 failed, or more errors than
---max_error_rate; 2 a mistake in the command or its inputs; 130 interrupted.
+--max_error_rate; 2 a mistake in the command or its inputs; 3 another run is at work on the output;
+4 a safety limit such as --max_gone_rate refused it; 130 or 143 interrupted.
 """
 
 
