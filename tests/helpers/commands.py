@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import pathlib
-import signal
 import subprocess
 import sys
 import threading
@@ -26,21 +25,20 @@ class Finished:
     err: str
 
 
-def with_default_signals() -> None:
-    """In a new process, before its program: Ctrl-C and SIGTERM work as at a terminal.
-
-    A script's background job ignores SIGINT, and so does whatever it starts.
-    """
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
+# Becomes the command that it is given, with Ctrl-C and SIGTERM as at a terminal: a script's
+# background job ignores SIGINT, and so does whatever it starts. Not a `preexec_fn`: with that,
+# subprocess forks instead of using vfork, and gRPC's fork handlers run in a process that has used it.
+_WITH_DEFAULT_SIGNALS = (
+    "import os, signal, sys;"
+    "[signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)];"
+    "os.execvp(sys.argv[1], sys.argv[1:])"
+)
 
 
 def start(command: Sequence[object], **popen: object) -> subprocess.Popen[str]:
     """Starts a command in the project's directory."""
-    return subprocess.Popen(
-        [*map(str, command)],
-        **{"cwd": ROOT, "text": True, "preexec_fn": with_default_signals} | popen,
-    )
+    first = [sys.executable, "-I", "-S", "-c", _WITH_DEFAULT_SIGNALS]
+    return subprocess.Popen([*first, *map(str, command)], **{"cwd": ROOT, "text": True} | popen)
 
 
 @contextlib.contextmanager
