@@ -27,7 +27,7 @@ class Finished:
 
 # Becomes the command that it is given, with Ctrl-C and SIGTERM as at a terminal: a script's
 # background job ignores SIGINT, and so does whatever it starts. Not a `preexec_fn`: with that,
-# subprocess forks instead of using vfork, and the fork handlers of gRPC run in a process that used it.
+# subprocess forks instead of using vfork, and gRPC's fork handlers run in the tests' process.
 _WITH_DEFAULT_SIGNALS = (
     "import os, signal, sys;"
     "[signal.signal(number, signal.SIG_DFL) for number in (signal.SIGINT, signal.SIGTERM)];"
