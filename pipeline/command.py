@@ -10,9 +10,8 @@ import pkgutil
 import sys
 from typing import NamedTuple
 
+from pipeline import exit_codes
 from pipeline.options import program
-
-MISTAKE = 2  # of `exit_codes`, which needs what the verbs need
 
 
 class Verb(NamedTuple):
@@ -44,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
         print(_help())
         return 0
     print(_what_is_wrong(first), file=sys.stderr)
-    return MISTAKE
+    return exit_codes.MISTAKE
 
 
 def _help() -> str:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import argparse
 import sys
 
+from pipeline import exit_codes
 from pipeline.options.parser import Parser
 from pipeline.output.compaction import compact
 from pipeline.output.directory import open_output
-from pipeline.terminal import exit_codes
 from pipeline.terminal.errors import told
 from pipeline.terminal.words import count
 from transforms import storage
@@ -40,6 +40,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = Parser(
         "compact",
         description="Gathers the small parts of an output into larger ones; no row changes.",
+        epilog="Exit codes: 0 done; 2 a mistake in the command; 3 a run is at work there.",
     )
     parser.add_argument("output", metavar="OUT", help="output directory of a run")
     parser.add_argument(

@@ -11,13 +11,14 @@ import shlex
 import sys
 from typing import TYPE_CHECKING, Any
 
+from pipeline import exit_codes
 from pipeline.terminal import logs
 
 if TYPE_CHECKING:
     from transforms.examine.examination import Examination
     from transforms.models.source import ModelSource
 
-CONFORMANT, NOT_CONFORMANT, MISTAKE = 0, 1, 2
+CONFORMANT, NOT_CONFORMANT = 0, 1
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -35,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
         examination = examine(source, image_size)
     except UserError as error:
         print(f"error: {told(error)}", file=sys.stderr)
-        return MISTAKE
+        return exit_codes.MISTAKE
     command = _run_command(options, examination)
     if options.json:
         print(json.dumps(model_json(source, examination, command), indent=2))

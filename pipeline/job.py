@@ -15,7 +15,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 from apache_beam.runners.runner import PipelineState
 
 import runners
-from pipeline import graph, settings
+from pipeline import exit_codes, graph, settings
 from pipeline.options.values import RunOptions
 from pipeline.output import accounting, lease, publish, run_record
 from pipeline.output.directory import Output, open_output
@@ -23,7 +23,7 @@ from pipeline.planning.inputs import list_inputs
 from pipeline.planning.plan import LimitError, Plan, make_plan, plan_line
 from pipeline.planning.shards import plan_shards
 from pipeline.settings import Settings
-from pipeline.terminal import exit_codes, report
+from pipeline.terminal import report
 from pipeline.terminal.lines import engine_lines, passed_over_text, say
 from pipeline.terminal.progress import Progress
 from pipeline.terminal.words import count
@@ -33,7 +33,6 @@ from transforms.dataset.part import read_part
 from transforms.errors import UserError
 from transforms.inputs.listing import Listing
 from transforms.machine import tally
-from transforms.machine.tensorflow_import import import_tensorflow
 from transforms.models.source import ModelSource
 from transforms.shards import ShardPointer
 
@@ -207,11 +206,7 @@ def _list_while_loading(options: RunOptions) -> tuple[Listing, ModelSource]:
     pool = concurrent.futures.ThreadPoolExecutor(1, "load")
     try:
         loading = pool.submit(settings.open_model, options.model, options.engine)
-        listing = list_inputs(options.input, options.pixels.max_file_bytes)
-        source = loading.result()
-        if not listing.only_jpegs:
-            import_tensorflow()  # here, and not in the middle of the first batch
-        return listing, source
+        return list_inputs(options.input, options.pixels.max_file_bytes), loading.result()
     finally:
         pool.shutdown(wait=False)  # a mistake in the inputs is told at once
 

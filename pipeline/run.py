@@ -12,10 +12,9 @@ import sys
 import traceback
 from typing import NoReturn
 
+from pipeline import exit_codes
 from pipeline.output.disk import disk_is_full
 from pipeline.terminal import interrupts, logs
-
-_FAILED = 1  # `exit_codes` is not there yet if an import fails
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -26,7 +25,6 @@ def main(argv: list[str] | None = None) -> int:
         try:
             from pipeline import job
             from pipeline.options.door import read_options
-            from pipeline.terminal import exit_codes
             from pipeline.terminal.errors import told
             from transforms.errors import UserError, one_line
 
@@ -36,6 +34,7 @@ def main(argv: list[str] | None = None) -> int:
                 print(f"error: {told(error)}", file=sys.stderr)
                 return exit_codes.of_mistake(error)
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the exit code tells it
+            interrupts.let_last_words_appear()
             if noticed.signal is not None:
                 interrupts.leave(noticed.signal, _how_to_continue(argv))
             if disk_is_full(f"{error} {error.__cause__}"):
@@ -44,13 +43,13 @@ def main(argv: list[str] | None = None) -> int:
                     f"some: {_how_to_continue(argv)}",
                     file=sys.stderr,
                 )
-                return _FAILED
+                return exit_codes.FAILED
             traceback.print_exc()
             print(
                 f"failed: {type(error).__name__}: {one_line(error)}\n{_how_to_continue(argv)}",
                 file=sys.stderr,
             )
-            return _FAILED
+            return exit_codes.FAILED
 
 
 def _how_to_continue(argv: list[str]) -> str:
@@ -64,7 +63,7 @@ def command(argv: list[str] | None = None) -> NoReturn:
     All is committed then, and taking TensorFlow apart takes an interpreter a second or two.
     """
     code = main(argv)
-    if code in (0, _FAILED):  # a mistake waits for no model to be loaded
+    if code in (exit_codes.DONE, exit_codes.FAILED):  # a mistake waits for no model to be loaded
         atexit._run_exitfuncs()  # such as those that end a runner's job server
     sys.stdout.flush()
     sys.stderr.flush()

@@ -17,11 +17,11 @@ import shutil
 import sys
 import time
 
+from pipeline import exit_codes
 from pipeline.options.parser import Parser
-from pipeline.output.directory import open_finished
+from pipeline.output.directory import NoOutputError, open_finished
 from pipeline.output.observer import Observer
 from pipeline.output.state import Status, tell
-from pipeline.terminal import exit_codes
 from pipeline.terminal.errors import told
 from pipeline.terminal.status_text import status_json, status_lines
 from transforms.errors import UserError, one_line
@@ -30,9 +30,9 @@ TOLD, UNREADABLE = 0, 1
 
 _WATCH_SECONDS = 2.0
 
-# A run lists its inputs and loads its model before it takes the output: that long one is waited for
-# where there is no output, and where there is one of earlier runs.
-_BEGIN_SECONDS, _AGAIN_SECONDS = 60.0, 10.0
+# A run lists its inputs and loads its model before it takes the output. That long one is waited for
+# where there is no output yet; where there is one of earlier runs, for so many looks.
+_BEGIN_SECONDS, _LOOKS_FOR_ANOTHER = 60.0, 15
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -71,7 +71,7 @@ def _wait_for_output(directory: str, seconds: float) -> Observer:
     while True:
         try:
             return Observer(open_finished(directory))
-        except UserError:
+        except NoOutputError:
             if time.monotonic() > until:
                 raise
         if not said:
@@ -84,19 +84,25 @@ def _wait_for_output(directory: str, seconds: float) -> Observer:
 def _watch(observer: Observer, seconds: float, in_json: bool) -> Status:
     """Shows the state again and again until no run is at work; returns the last one.
 
-    Where none is at work at first it looks for a while whether one begins.
+    Where none is at work at first it looks for a while whether one begins, and shows it even if
+    that has ended by the next look.
     """
-    until = time.monotonic() + _AGAIN_SECONDS
     shown = _Shown(in_json)
     status = tell(observer.look())
-    was_at_work = status.at_work
     shown.show(status)
-    while status.at_work or (not was_at_work and time.monotonic() < until):
-        time.sleep(seconds if status.at_work else min(seconds, 1.0))
+    looks = 0 if status.at_work else _LOOKS_FOR_ANOTHER
+    first = status.run
+    while status.at_work or looks > 0:
+        time.sleep(seconds)
         status = tell(observer.look())
-        if status.at_work or was_at_work:
-            was_at_work = True
+        if status.at_work or looks <= 0:
+            looks = 0
             shown.show(status)
+        elif status.run != first:
+            shown.show(status)
+            break
+        else:
+            looks -= 1
     return status
 
 

@@ -14,11 +14,12 @@ import sys
 import time
 from typing import Any
 
+from pipeline import exit_codes
 from pipeline.checks.verdict import Verdict, verify
 from pipeline.options import types
 from pipeline.options.parser import Parser
 from pipeline.output.directory import open_finished
-from pipeline.terminal import exit_codes, logs
+from pipeline.terminal import logs
 from pipeline.terminal.errors import told
 from pipeline.terminal.words import count
 from transforms.errors import UserError
@@ -90,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Checks every part of an output and computes some of its images again.",
         epilog="Options of run, such as --model, are added to those of the last run: give "
         "them where a path is another one now, or for secrets. Exit codes: 0 all is well; 1 "
-        "something differs; 2 a mistake in the command.",
+        "something differs; 2 a mistake in the command; 3 a run is at work there.",
     )
     parser.add_argument("output", metavar="OUT", help="output directory of a run")
     parser.add_argument(

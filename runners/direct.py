@@ -22,6 +22,7 @@ from apache_beam.runners.portability.portable_runner import JobServiceHandle
 from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
 from runners import worker_errors
+from transforms.machine import native_stderr
 from transforms.machine.cores import available_cores
 
 # Not imported: it is the main module of the worker processes.
@@ -90,6 +91,7 @@ def lost_workers_end_the_job() -> Iterator[None]:
         if failure.thread is None or failure.thread.name != "run_worker":
             before(failure)
             return
+        native_stderr.give_back()
         print(
             f"failed: {failure.exc_value}: was it killed for want of memory? "
             "what is committed stays; the same command continues",

@@ -16,6 +16,7 @@ from transforms.batches import FeatureBatch, ImageBatch, StageSeconds
 from transforms.errors import InferenceError, error_row, one_line
 from transforms.machine import tally
 from transforms.models import builtin, staging
+from transforms.models.loading import LoadedModel
 from transforms.models.source import ModelSource
 
 # float32 [B, N] for images [B, H, W, 3]; an `Engine`, or any function that does the same.
@@ -165,7 +166,7 @@ class SavedModelHandler(ModelHandler[Images, Answer, ModelFunction]):
 
 def _check_size(model: ModelFunction, height: int, width: int) -> None:
     loaded = getattr(model, "model", None)
-    wanted = (loaded.height, loaded.width) if loaded is not None else (None, None)
+    wanted = (loaded.height, loaded.width) if isinstance(loaded, LoadedModel) else (None, None)
     fits = zip(wanted, (height, width), strict=True)
     if any(want is not None and want != size for want, size in fits):
         takes = "x".join("any" if size is None else str(size) for size in wanted)

@@ -15,7 +15,7 @@ from pipeline.output import lease, run_record
 from pipeline.output.directory import Output
 from transforms import storage
 from transforms.dataset import snapshot
-from transforms.dataset.layout import SNAPSHOT_FILE, is_part_name
+from transforms.dataset.layout import RUN_FILE, SNAPSHOT_FILE, is_part_name
 from transforms.errors import Message, UserError
 
 
@@ -114,14 +114,14 @@ def _count_problems(
     for what, there in (("rows", checked.rows), ("errors", checked.errors)):
         if there != counts[what]:
             problems.append(
-                f"{output.directory}: {there:,} {what} in the parts, {run_record.RUN_FILE} says "
+                f"{output.directory}: {there:,} {what} in the parts, {RUN_FILE} says "
                 f"{counts[what]:,}"
             )
     # Earlier versions did not tell how many rows are of images that the inputs do not hold.
     accounted = counts["matched"] + counts.get("kept", 0)
     if "kept" in counts and counts["rows"] + counts["errors"] != accounted:
         problems.append(
-            f"{output.path(run_record.RUN_FILE)}: {counts['rows'] + counts['errors']:,} rows and "
+            f"{output.path(RUN_FILE)}: {counts['rows'] + counts['errors']:,} rows and "
             f"error rows for {accounted:,} images"
         )
     return problems

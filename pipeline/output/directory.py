@@ -29,6 +29,10 @@ _LOCAL_READS, _REMOTE_READS = 2, 16
 T = TypeVar("T")
 
 
+class NoOutputError(UserError):
+    """There is nothing of this program in a directory, or no directory, yet."""
+
+
 @dataclasses.dataclass(frozen=True)
 class PartIds:
     """The ids of one part: columns `id`, `uri` and `version` of its rows and error rows."""
@@ -108,11 +112,6 @@ class Output:
 
         yield from self._read_all(read, self.parts)
 
-    def error_types(self) -> collections.Counter[str]:
-        """How many error rows there are of each type."""
-        examples = self.error_examples()
-        return collections.Counter({name: example.count for name, example in examples.items()})
-
     def error_examples(self) -> dict[str, ErrorExample]:
         """Of each type of error, the most frequent first: how many there are, and the first."""
         found: dict[str, ErrorExample] = {}
@@ -172,7 +171,7 @@ def open_finished(directory: str) -> Output:
     """
     output = open_output(storage.absolute(directory))
     if not any(is_ours(name) for name in storage.list_names(output.directory)):
-        raise UserError(f"{directory}: holds no output of this program")
+        raise NoOutputError(f"{directory}: holds no output of this program")
     return output
 
 

@@ -18,10 +18,12 @@ import threading
 import time
 from collections.abc import Iterator
 
+from pipeline import exit_codes
 from pipeline.output.directory import Output
 from pipeline.output.disk import disk_is_full
 from transforms.dataset.layout import LEASE_FILE
 from transforms.errors import UserError, one_line
+from transforms.machine import native_stderr
 from transforms.storage import conditional_writes
 from transforms.storage.conditional_writes import StoredText, write_if_unchanged
 
@@ -31,6 +33,8 @@ DEAD_AFTER_SECONDS = 60.0
 
 class OutputBusyError(UserError):
     """Another run is at work on the output."""
+
+    exit_code = exit_codes.BUSY
 
 
 class LeaseLostError(RuntimeError):
@@ -174,6 +178,7 @@ def _renew(path: str, lease: Lease, stored: StoredText, stop: threading.Event) -
             written = write_if_unchanged(path, _text(now), stored)
             stored = written or _read_ours(path, lease.run_id)
         except LeaseLostError as error:
+            native_stderr.give_back()
             print(f"failed: {error}; stopping", file=sys.stderr, flush=True)
             os._exit(1)
         except (OSError, ValueError):

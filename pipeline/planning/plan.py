@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
 
+from pipeline import exit_codes
 from pipeline.options.values import Mode
 from pipeline.output.directory import Output
 from transforms.errors import UserError
@@ -20,6 +21,8 @@ from transforms.refs import ImageRef
 
 class LimitError(UserError):
     """A safety limit refuses what there is to do; nothing was changed."""
+
+    exit_code = exit_codes.REFUSED
 
 
 @dataclasses.dataclass(frozen=True)

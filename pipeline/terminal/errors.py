@@ -1,6 +1,7 @@
 """Errors as a person reads them: what the library calls a parameter is a flag on this command line.
 
-The only place that knows which flag stands for which parameter.
+The only place that knows which flag stands for which parameter. What a worker raises comes to the
+program as text, and speaks of parameters.
 """
 
 from __future__ import annotations

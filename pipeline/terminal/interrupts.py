@@ -48,8 +48,16 @@ def noticed() -> Iterator[Noticed]:
             signal.signal(number, handler)
 
 
+def let_last_words_appear() -> None:
+    """Another thread may hold back what is written to stderr, and would not come to show it."""
+    native_stderr = sys.modules.get("transforms.machine.native_stderr")
+    if native_stderr is not None:
+        native_stderr.give_back()
+
+
 def leave(number: signal.Signals, how_to_continue: str) -> NoReturn:
     """Ends the process after a signal: its threads may be deep in a batch and would hold it up."""
+    let_last_words_appear()
     print(f"interrupted: {how_to_continue}", file=sys.stderr)
     sys.stdout.flush()
     sys.stderr.flush()

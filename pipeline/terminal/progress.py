@@ -40,6 +40,7 @@ class Progress:
         self._tally = tally_directory
         self._rows, self._errors = output.rows, output.errors
         self._seen = collections.deque([(time.monotonic(), 0)])
+        self._most = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="progress", daemon=True)
         self._bar: tqdm.tqdm | None = None
@@ -85,7 +86,8 @@ class Progress:
         if self._tally is None:
             return committed, errors
         rows, failed = tally.counted(self._tally)  # a shard that is done again counts again
-        return max(committed, min(rows + failed, self._total)), max(errors, failed)
+        self._most = max(self._most, committed, min(rows + failed, self._total))
+        return self._most, max(errors, failed)
 
     def _show(self) -> None:
         assert self._bar is not None
@@ -102,5 +104,7 @@ class Progress:
             self._seen.popleft()
         since, before = self._seen[0]
         rate = (done - before) / (now - since)
-        left = f"{(self._total - done) / rate / 60:.0f} min left" if rate else "no part yet"
+        left = "time left not known" if done else "no part yet"
+        if rate > 0:
+            left = f"{(self._total - done) / rate / 60:.0f} min left"
         return f"{done:,} of {self._total:,} images, {rate:.1f}/s, {errors:,} errors, {left}"

@@ -100,7 +100,7 @@ def _check_input(subject: Candidate) -> _Outcome:
         return "fail", subject.input_error.message
     assert subject.loaded is not None
     if subject.loaded.dtype != "float32":
-        return "fail", f"takes {subject.loaded.dtype}; pipeline.run converts the images to it"
+        return "fail", f"takes {subject.loaded.dtype}; the images are converted to it"
     return "pass", f"takes float32 [B, {subject.height}, {subject.width}, 3]"
 
 
@@ -111,9 +111,9 @@ def _check_output(subject: Candidate) -> _Outcome:
         return "fail", subject.output_error.message
     declared = subject.output()
     if declared is not None and declared.dtype != "float32":
-        return "fail", f"gives {declared.dtype}; pipeline.run converts it"
+        return "fail", f"gives {declared.dtype}; it is converted"
     if declared is not None and declared.shape is not None and len(declared.shape) != 2:
-        return "fail", f"gives {shape_text(declared.shape)}; pipeline.run makes vectors of it"
+        return "fail", f"gives {shape_text(declared.shape)}; vectors are made of it"
     return "pass", f"gives float32 [B, {subject.vector_width}]"
 
 

@@ -1,7 +1,7 @@
 """Whether a model does what TensorFlow Hub asks of image models, and where it does not.
 
 https://www.tensorflow.org/hub/common_saved_model_apis/images: float32 [B, H, W, 3] in [0, 1] in,
-float32 [B, N] out. `conformance_checks` are what is asked; here a model becomes their subject.
+float32 [B, N] out. `checks` are what is asked; here a model becomes their subject.
 """
 
 from __future__ import annotations

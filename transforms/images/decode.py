@@ -2,7 +2,8 @@
 
 The reference is `tf.io.decode_image(channels=3, expand_animations=False)`, then
 `tf.image.convert_image_dtype(…, tf.float32)`, then `tf.image.resize(…)` (bilinear, half-pixel
-centres, no antialias). What is here is bit-equal to it; `tests/test_images.py` holds it to that.
+centres, no antialias). What is here is bit-equal to it; `tests/transforms/images/test_decode.py`
+holds it to that.
 
 With `decode="fast"` JPEGs may be decoded smaller and with less care; all else is the same.
 
@@ -117,7 +118,7 @@ def _decode(data: bytes, header: ImageHeader, spec: ImageSpec) -> np.ndarray:
     # TensorFlow drops the alpha of every format but WebP by itself.
     channels = 4 if header.format == "WebP" and header.alpha else 3
     try:
-        with _without_libjpeg_warnings(header):
+        with _without_warnings(header):
             pixels = tf.raw_ops.DecodeImage(
                 contents=data, channels=channels, dtype=tf.uint8, expand_animations=False
             ).numpy()
@@ -128,9 +129,9 @@ def _decode(data: bytes, header: ImageHeader, spec: ImageSpec) -> np.ndarray:
         ) from None
 
 
-def _without_libjpeg_warnings(header: ImageHeader) -> contextlib.AbstractContextManager[None]:
-    """A JPEG that comes to TensorFlow is odd or damaged: libjpeg says so, and of which not."""
-    if header.format == "JPEG":
+def _without_warnings(header: ImageHeader) -> contextlib.AbstractContextManager[None]:
+    """An ordinary JPEG that comes this far is damaged: libjpeg says so, and not which one it is."""
+    if header.format == "JPEG" and jpeg.is_ordinary(header):
         return native_stderr.without(native_stderr.LIBJPEG)
     return contextlib.nullcontext()
 

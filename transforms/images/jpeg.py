@@ -1,8 +1,8 @@
 """JPEG to pixels with libjpeg-turbo: TensorFlow's, sooner, or nearly those, much sooner.
 
 TensorFlow decodes with the same library, of an older release and with `JDCT_IFAST`.
-`tests/test_jpeg.py` holds what is here to its pixels. Whatever is not an ordinary JPEG, whole and
-without a warning, is left to TensorFlow, so that it has TensorFlow's outcome.
+`tests/transforms/images/test_jpeg.py` holds what is here to its pixels. Whatever is not an ordinary
+JPEG, whole and without a warning, is left to TensorFlow, so that it has TensorFlow's outcome.
 """
 
 from __future__ import annotations
@@ -60,8 +60,13 @@ def fast_pixels(data: bytes, header: ImageHeader, height: int, width: int) -> np
     return _decode(data, header, fastupsample=True)
 
 
+def is_ordinary(header: ImageHeader) -> bool:
+    """Whether a JPEG is of a kind that is decoded here, if it is whole."""
+    return header.start_of_frame in _FRAMES and header.components in _COMPONENTS
+
+
 def _decode(data: bytes, header: ImageHeader, **options: int) -> np.ndarray | None:
-    if header.start_of_frame not in _FRAMES or header.components not in _COMPONENTS:
+    if not is_ordinary(header):
         return None
     try:
         return simplejpeg.decode_jpeg(data, "RGB", fastdct=True, strict=True, **options)

@@ -13,7 +13,7 @@ def cache_path(*names: str, root: str | None = None) -> str:
       root: the cache; None: `$BEAM_IMAGE_FEATURES_CACHE`, else
         `$XDG_CACHE_HOME/beam-image-features`, else `~/.cache/beam-image-features`.
     """
-    if root is None:
+    if not root:
         root = os.environ.get("BEAM_IMAGE_FEATURES_CACHE") or os.path.join(
             os.environ.get("XDG_CACHE_HOME") or os.path.join("~", ".cache"), "beam-image-features"
         )

@@ -34,6 +34,7 @@ LIBJPEG = (
 )
 
 _lock = threading.Lock()
+_real: list[int] = []  # the descriptor that file descriptor 2 was, while it is held back
 
 
 @contextlib.contextmanager
@@ -65,20 +66,32 @@ def without(prefixes: tuple[bytes, ...]) -> Iterator[None]:
                 os.write(real, told)
 
 
+def give_back() -> None:
+    """For the last words of a process that ends at once: they go where they should."""
+    if _real:
+        os.dup2(_real[0], 2)
+
+
 @contextlib.contextmanager
 def _held_back() -> Iterator[tuple[int, int]]:
     """The file that takes what is written, and where it would have gone."""
-    with _lock, tempfile.TemporaryFile() as file:
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(_lock)
         try:
+            held = stack.enter_context(tempfile.TemporaryFile()).fileno()
             real = os.dup(2)
-        except OSError:  # it is closed
-            yield file.fileno(), file.fileno()
+        except OSError:  # nowhere to hold it, or it is closed: then it is not held
+            held = real = os.open(os.devnull, os.O_RDWR)
+            stack.callback(os.close, real)
+            yield held, real
             return
-        os.dup2(file.fileno(), 2)
+        _real.append(real)
+        os.dup2(held, 2)
         try:
-            yield file.fileno(), real
+            yield held, real
         finally:
             os.dup2(real, 2)
+            _real.clear()
             os.close(real)
 
 

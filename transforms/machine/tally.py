@@ -20,7 +20,7 @@ VARIABLE = "BEAM_IMAGE_FEATURES_TALLY"
 _COUNTS = struct.Struct("=qq")
 
 _lock = threading.Lock()
-_open: dict[str, mmap.mmap] = {}
+_open: dict[tuple[str, int], mmap.mmap] = {}
 
 
 def add(rows: int, errors: int) -> None:
@@ -29,7 +29,7 @@ def add(rows: int, errors: int) -> None:
     if not directory:
         return
     with _lock, contextlib.suppress(OSError):  # it is for the eyes only
-        counts = _open.get(directory) or _create(directory)
+        counts = _open.get((directory, os.getpid())) or _create(directory)
         before = _COUNTS.unpack(counts[:])
         counts[:] = _COUNTS.pack(before[0] + rows, before[1] + errors)
 
@@ -48,9 +48,20 @@ def counted(directory: str) -> tuple[int, int]:
 
 
 @contextlib.contextmanager
-def kept() -> Iterator[str]:
-    """This process and those that it starts keep a tally within the body; gives its directory."""
-    with tempfile.TemporaryDirectory(prefix="image-features-", ignore_cleanup_errors=True) as made:
+def kept() -> Iterator[str | None]:
+    """This process and those that it starts keep a tally within the body.
+
+    Gives its directory; None where there is no room for one.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            temporary = tempfile.TemporaryDirectory(
+                prefix="image-features-", ignore_cleanup_errors=True
+            )
+        except OSError:
+            yield None
+            return
+        made = stack.enter_context(temporary)
         before = os.environ.get(VARIABLE)
         os.environ[VARIABLE] = made
         try:
@@ -61,7 +72,7 @@ def kept() -> Iterator[str]:
             else:
                 os.environ[VARIABLE] = before
             with _lock:
-                _open.pop(made, None)
+                _open.clear()
 
 
 def _create(directory: str) -> mmap.mmap:
@@ -70,5 +81,5 @@ def _create(directory: str) -> mmap.mmap:
         file.flush()
         counts = mmap.mmap(file.fileno(), _COUNTS.size)
     _open.clear()  # of a job that is over
-    _open[directory] = counts
+    _open[directory, os.getpid()] = counts
     return counts

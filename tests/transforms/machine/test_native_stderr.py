@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.helpers.commands import ROOT
+from tests.helpers.commands import ROOT, run_python
 from transforms.machine import native_stderr
 
 
@@ -46,3 +46,28 @@ def test_a_closed_stderr_is_no_error() -> None:
         timeout=120,
     )
     assert (done.returncode, done.stdout) == (0, "in\nin\n")
+
+
+def test_the_last_words_of_a_process_that_ends_at_once_appear() -> None:
+    code = (
+        "import os, threading\n"
+        "from transforms.machine import native_stderr as n\n"
+        "held, end = threading.Event(), threading.Event()\n"
+        "def hold():\n"
+        "    with n.without(n.LIBJPEG):\n"
+        "        held.set(); end.wait()\n"
+        "threading.Thread(target=hold, daemon=True).start()\n"
+        "held.wait(); n.give_back(); os.write(2, b'last words'); os._exit(3)\n"
+    )
+    done = run_python(code)
+    assert (done.code, done.err) == (3, "last words")
+
+
+def test_where_there_is_no_room_nothing_is_held_back(monkeypatch, capfd) -> None:
+    def full(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    with native_stderr.without(native_stderr.LIBJPEG):
+        os.write(2, b"Input file read error\n")
+    assert capfd.readouterr().err == "Input file read error\n"

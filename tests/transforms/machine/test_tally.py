@@ -32,3 +32,13 @@ def test_threads_and_processes_add_up_and_a_later_job_begins_anew() -> None:
         tally.add(1, 0)
         assert tally.counted(second) == (1, 0)
     assert tally.counted(second) == (0, 0)
+
+
+def test_where_there_is_no_room_for_a_tally_there_is_none(monkeypatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("tempfile.TemporaryDirectory", full)
+    with tally.kept() as counted:
+        assert counted is None
+        tally.add(1, 0)

@@ -1,11 +1,5 @@
 """How a command ended, for schedulers and scripts."""
 
-from __future__ import annotations
-
-from pipeline.output.lease import OutputBusyError
-from pipeline.planning.plan import LimitError
-from transforms.errors import UserError
-
 DONE = 0
 FAILED = 1
 """The run, or more of its images than `--max_error_rate`; of `verify` and `inspect`, a check."""
@@ -19,8 +13,10 @@ INTERRUPTED = 130
 """Ctrl-C; 143 after SIGTERM."""
 
 
-def of_mistake(error: UserError) -> int:
-    """The exit code of a command that refuses what it was asked for."""
-    if isinstance(error, OutputBusyError):
-        return BUSY
-    return REFUSED if isinstance(error, LimitError) else MISTAKE
+def of_mistake(error: ValueError) -> int:
+    """The exit code of a command that refuses what it was asked for.
+
+    Args:
+      error: a `UserError`; one that is more than a mistake has an `exit_code`.
+    """
+    return getattr(error, "exit_code", MISTAKE)
