@@ -142,7 +142,10 @@ def test_too_many_errors_are_told(
     assert told(capfd, tmp_path / "out")["succeeded"] is False
 
 
-def test_watch_of_a_run_that_is_over_tells_once(small: pathlib.Path, capfd) -> None:
+def test_watch_of_a_run_that_is_over_tells_once(
+    small: pathlib.Path, capfd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(status, "_LOOKS_FOR_ANOTHER", 1)  # for a run that begins now
     assert status.main(["--watch", str(small)]) == 0
     assert capfd.readouterr().out.count("finished") == 1
 
@@ -270,6 +273,20 @@ def test_watch_waits_for_a_run_to_begin(
         told, _ = early.communicate(timeout=60)
     assert early.returncode == 0
     assert json.loads(told.splitlines()[-1])["state"] == "finished"
+
+
+def test_watch_of_an_old_output_sees_a_run_that_begins_and_ends(
+    small: pathlib.Path, tmp_path: pathlib.Path, tiny_model: pathlib.Path, run_here: Run
+) -> None:
+    with watching(small, "--json", "--watch", "2") as early:
+        assert json.loads(early.stdout.readline())["state"] == "finished"
+        command = ["--input", tmp_path / "in", "--output", small, "--model", tiny_model]
+        assert run_here(*command, "--rows_per_file", 8).code == 0
+        told, _ = early.communicate(timeout=PATIENCE_SECONDS)
+    assert early.returncode == 0
+    last = json.loads(told.splitlines()[-1])
+    report = json.loads((small / "_run.json").read_text())
+    assert (last["state"], last["run_id"]) == ("finished", report["run_id"])
 
 
 @pytest.mark.parametrize("place", ["before_journal", "after_journal", "after_moves"])
