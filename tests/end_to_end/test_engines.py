@@ -21,6 +21,9 @@ from transforms.images.resize import to_float
 from transforms.images.spec import ImageSpec
 from transforms.models import builtin
 
+# The activations of a batch are most of the memory that the built-in model takes.
+SMALL_BATCHES = ("--batch_size", "4")
+
 Run = Callable[..., Finished]
 
 HAS_BFLOAT16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
@@ -41,7 +44,9 @@ def report(output: pathlib.Path) -> dict:
 
 
 def test_openvino_gives_the_vectors_that_hub_load_gives(photos, run_here, tmp_path):
-    done = run_here("--input", *photos, "--output", tmp_path / "out", "--engine", "openvino")
+    done = run_here(
+        "--input", *photos, "--output", tmp_path / "out", *SMALL_BATCHES, "--engine", "openvino"
+    )
     assert done.code == 0, done.err
     assert "engine openvino float32 against tensorflow float32: largest difference" in done.err
     table = pd.read_parquet(tmp_path / "out").set_index("id")
@@ -87,7 +92,7 @@ def test_workers_run_the_engine_that_the_launcher_chose(images, tiny_model, run_
 
 
 def test_a_precision_beyond_the_tolerance_is_refused_with_the_figures(photos, run_here, tmp_path):
-    command = ["--input", *photos, "--output", tmp_path / "out"]
+    command = ["--input", *photos, "--output", tmp_path / "out", *SMALL_BATCHES]
     command += ["--engine", "openvino", "--precision", "bfloat16"]
     strict = run_here(*command, "--min_cosine", "0.9999999")
     assert strict.code == 2

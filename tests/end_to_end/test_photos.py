@@ -13,6 +13,9 @@ import tensorflow_hub as hub
 from tests.helpers.vectors import cosine
 from transforms.models import builtin
 
+# The activations of a batch are most of the memory that the built-in model takes.
+SMALL_BATCHES = ("--batch_size", "4")
+
 
 @pytest.fixture(scope="module")
 def reference(photos) -> dict[str, np.ndarray]:
@@ -48,7 +51,7 @@ def write_records(photos: list[pathlib.Path], path: pathlib.Path, compression: s
 
 
 def test_parts_hold_the_vectors_that_hub_load_gives(photos, reference, run_here, tmp_path):
-    done = run_here("--input", *photos, "--output", tmp_path / "out")
+    done = run_here("--input", *photos, "--output", tmp_path / "out", *SMALL_BATCHES)
     assert done.code == 0, done.err
     table = pd.read_parquet(tmp_path / "out").set_index("id")
     assert sorted(table.index) == sorted(reference)
@@ -60,7 +63,9 @@ def test_parts_hold_the_vectors_that_hub_load_gives(photos, reference, run_here,
 
 
 def test_rounded_pixels_stay_close(photos, reference, run_here, tmp_path):
-    done = run_here("--input", *photos, "--output", tmp_path / "out", "--pixels", "uint8")
+    done = run_here(
+        "--input", *photos, "--output", tmp_path / "out", *SMALL_BATCHES, "--pixels", "uint8"
+    )
     assert done.code == 0, done.err
     table = pd.read_parquet(tmp_path / "out").set_index("id")
     cosines = {
@@ -83,6 +88,7 @@ def test_the_same_photos_as_tfrecord_give_the_same_vectors(
     done = run_here(
         *("--input", tmp_path / name, "--output", tmp_path / "out"),
         *("--tfrecord_id_key", "image/filename", "--keep", "image/format"),
+        *SMALL_BATCHES,
     )
     assert done.code == 0, done.err
     table = pd.read_parquet(tmp_path / "out").set_index("id")
@@ -93,7 +99,9 @@ def test_the_same_photos_as_tfrecord_give_the_same_vectors(
 
 
 def test_the_cat_is_a_cat_and_the_espresso_an_espresso(photos, run_here, tmp_path):
-    done = run_here("--input", *photos, "--output", tmp_path / "out", "--task", "classification")
+    done = run_here(
+        "--input", *photos, "--output", tmp_path / "out", *SMALL_BATCHES, "--task", "classification"
+    )
     assert done.code == 0, done.err
     table = pd.read_parquet(tmp_path / "out")
     best = {pathlib.Path(row.id).name: row.top_k[0] for row in table.itertuples()}

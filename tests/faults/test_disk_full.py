@@ -40,16 +40,7 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> list[object]:
     directory = tmp_path_factory.mktemp("full")
     write_random_images(directory / "in", IMAGES, suffix=".jpg")
     model = save_tiny_model(directory / "wide", width=WIDTH)
-    return [
-        "--input",
-        directory / "in",
-        "--model",
-        model,
-        "--engine",
-        "openvino",
-        "--rows_per_file",
-        50,
-    ]
+    return ["--input", directory / "in", "--model", model, "--rows_per_file", 50]
 
 
 @pytest.fixture(scope="module")

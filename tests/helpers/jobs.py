@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -136,8 +137,13 @@ def waits(process: subprocess.Popen[str], seconds: float) -> bool:
 
 def workers(process: subprocess.Popen[str]) -> list[psutil.Process]:
     """The worker processes of a launcher."""
-    children = psutil.Process(process.pid).children(recursive=True)
-    return [child for child in children if "runners.local_worker" in " ".join(child.cmdline())]
+    found = []
+    for child in psutil.Process(process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "runners.local_worker" in " ".join(child.cmdline()):
+                found.append(child)
+    # What a worker starts has its command line, too, until it is another program.
+    return [worker for worker in found if worker.ppid() not in {other.pid for other in found}]
 
 
 def kill_group(process: subprocess.Popen[str]) -> None:
