@@ -12,10 +12,9 @@ import sys
 from pipeline import exit_codes
 from pipeline.options.parser import Parser
 from pipeline.output.compaction import compact
-from pipeline.output.directory import open_output
+from pipeline.output.directory import open_finished
 from pipeline.terminal.errors import told
 from pipeline.terminal.words import count
-from transforms import storage
 from transforms.errors import UserError
 
 
@@ -23,7 +22,7 @@ def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     try:
         options = _parser().parse_args(argv)
-        output = open_output(storage.absolute(options.output))
+        output = open_finished(options.output)
         before = compact(output, options.rows_per_file)
     except UserError as error:
         print(f"error: {told(error)}", file=sys.stderr)

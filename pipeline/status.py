@@ -91,6 +91,8 @@ def _watch(observer: Observer, seconds: float, in_json: bool) -> Status:
     status = tell(observer.look())
     shown.show(status)
     looks = 0 if status.at_work else _LOOKS_FOR_ANOTHER
+    if looks and sys.stdout.isatty():
+        print(f"looking for {looks * seconds:.0f} s whether a run begins", file=sys.stderr)
     first = status.run
     while status.at_work or looks > 0:
         time.sleep(seconds)

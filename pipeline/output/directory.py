@@ -143,18 +143,18 @@ class Output:
 
 
 def open_output(directory: str) -> Output:
-    """Opens an output directory, new or of an earlier run.
+    """Opens an output directory for a run, new or of an earlier one.
 
     Raises:
       UserError: it is a file, or holds files that are not of this program.
     """
-    if storage.is_local(directory) and os.path.exists(directory) and not os.path.isdir(directory):
+    if _is_file(directory):
         raise UserError(f"--output {directory}: is a file; give a directory")
     try:
         names = storage.list_names(directory)
     except (OSError, ValueError) as error:
         raise UserError(f"--output {directory}: cannot be listed: {one_line(error)}") from error
-    strangers = [name for name in names if not is_ours(name) and not _is_desktop_clutter(name)]
+    strangers = _strangers(names)
     if strangers:
         raise UserError(
             f"--output {directory}: holds files that are not of this program, such as "
@@ -167,12 +167,34 @@ def open_finished(directory: str) -> Output:
     """Opens the output directory that a command about it is given, and reads its parts.
 
     Raises:
-      UserError: there is no output of this program.
+      NoOutputError: there is nothing of this program in it, or no such directory.
+      UserError: it is a file, cannot be listed, or holds other files.
     """
-    output = open_output(storage.absolute(directory))
-    if not any(is_ours(name) for name in storage.list_names(output.directory)):
+    path = storage.absolute(directory)
+    if _is_file(path):
+        raise UserError(f"{directory}: is a file; give the output directory of a run")
+    try:
+        names = storage.list_names(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{directory}: cannot be listed: {one_line(error)}") from error
+    strangers = _strangers(names)
+    if strangers:
+        raise UserError(
+            f"{directory}: holds files that are not of this program, such as {strangers[0]}; give "
+            "the output directory of a run"
+        )
+    if not any(map(is_ours, names)):
         raise NoOutputError(f"{directory}: holds no output of this program")
-    return output
+    return Output(path)
+
+
+def _is_file(directory: str) -> bool:
+    is_there = storage.is_local(directory) and os.path.exists(directory)
+    return is_there and not os.path.isdir(directory)
+
+
+def _strangers(names: Iterable[str]) -> list[str]:
+    return [name for name in names if not is_ours(name) and not _is_desktop_clutter(name)]
 
 
 _ID_COLUMNS = ["id", "uri", "version"]

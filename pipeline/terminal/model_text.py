@@ -52,7 +52,7 @@ def model_table(source: ModelSource, examination: Examination, command: str | No
     verdict = f"no, see {', '.join(failed)}" if failed else "yes"
     doubts = f"; doubtful: {', '.join(warned)}" if warned else ""
     lines += ["", f"Follows TensorFlow Hub's image API: {verdict}{doubts}", ""]
-    lines += [command] if command else ["pipeline.run cannot use it, see above."]
+    lines += [command] if command else ["run cannot use it, see above."]
     if command and "classification" in command.split():
         lines.append("(class names: --labels FILE, one a line; scores: --activation softmax)")
     return "\n".join(lines)

@@ -65,4 +65,4 @@ def test_killed_at_any_place_no_row_is_lost(output: pathlib.Path, place: str) ->
 
 def test_a_directory_without_parts_is_a_mistake(tmp_path: pathlib.Path, capsys) -> None:
     assert compact.main([str(tmp_path)]) == 2
-    assert "holds no parts" in capsys.readouterr().err
+    assert "holds no output of this program" in capsys.readouterr().err

@@ -414,3 +414,18 @@ def test_a_classifier_is_known_by_what_it_answers_and_the_command_says_so(
     assert "--task classification" in told
     inspect.main([str(tmp_path / "named"), "--task", "feature_vector"])
     assert "--task feature_vector" in capfd.readouterr().out
+
+
+def test_the_command_names_an_output_of_a_keras_model_as_the_model_does(
+    tmp_path: pathlib.Path, capfd
+) -> None:
+    import keras
+
+    image = keras.Input((8, 8, 3))
+    flat = keras.layers.Flatten()(image)
+    outputs = {"wide": keras.layers.Dense(3)(flat), "narrow": keras.layers.Dense(2)(flat)}
+    keras.Model(image, outputs).save(tmp_path / "two.keras")
+    inspect.main([str(tmp_path / "two.keras")])
+    told = capfd.readouterr().out
+    assert "--output_key narrow" in told.splitlines()[-1]
+    assert inspect.main([str(tmp_path / "two.keras"), "--output_key", "narrow"]) == 0

@@ -155,6 +155,9 @@ def _traces(owner: Any) -> Iterable[Function]:
 
     if _is_keras(owner):
         names = [*owner.output_names]
+        structure = getattr(owner, "_outputs_struct", None)  # what the model answers with
+        if isinstance(structure, dict) and len(structure) == len(names):
+            names = sorted(structure)
         yield Function(
             KERAS_CALLABLE,
             tuple(_tensor(tensor, tensor.name) for tensor in owner.inputs),
