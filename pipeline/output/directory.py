@@ -146,55 +146,47 @@ def open_output(directory: str) -> Output:
     """Opens an output directory for a run, new or of an earlier one.
 
     Raises:
-      UserError: it is a file, or holds files that are not of this program.
+      UserError: it is a file, cannot be listed, or holds files that are not of this program.
     """
-    if _is_file(directory):
-        raise UserError(f"--output {directory}: is a file; give a directory")
-    try:
-        names = storage.list_names(directory)
-    except (OSError, ValueError) as error:
-        raise UserError(f"--output {directory}: cannot be listed: {one_line(error)}") from error
-    strangers = _strangers(names)
-    if strangers:
-        raise UserError(
-            f"--output {directory}: holds files that are not of this program, such as "
-            f"{strangers[0]}; give a new or empty directory"
-        )
+    _names_in(directory, f"--output {directory}", "a directory", "a new or empty directory")
     return Output(directory)
 
 
 def open_finished(directory: str) -> Output:
-    """Opens the output directory that a command about it is given, and reads its parts.
+    """Opens the output directory that a command about it is given.
 
     Raises:
       NoOutputError: there is nothing of this program in it, or no such directory.
-      UserError: it is a file, cannot be listed, or holds other files.
+      UserError: it is a file, cannot be listed, or holds files that are not of this program.
     """
     path = storage.absolute(directory)
-    if _is_file(path):
-        raise UserError(f"{directory}: is a file; give the output directory of a run")
-    try:
-        names = storage.list_names(path)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{directory}: cannot be listed: {one_line(error)}") from error
-    strangers = _strangers(names)
-    if strangers:
-        raise UserError(
-            f"{directory}: holds files that are not of this program, such as {strangers[0]}; give "
-            "the output directory of a run"
-        )
-    if not any(map(is_ours, names)):
+    wanted = "the output directory of a run"
+    if not any(map(is_ours, _names_in(path, directory, wanted, wanted))):
         raise NoOutputError(f"{directory}: holds no output of this program")
     return Output(path)
 
 
-def _is_file(directory: str) -> bool:
-    is_there = storage.is_local(directory) and os.path.exists(directory)
-    return is_there and not os.path.isdir(directory)
+def _names_in(path: str, told: str, for_a_file: str, for_strangers: str) -> list[str]:
+    """What lies in an output directory; [] if there is none.
 
-
-def _strangers(names: Iterable[str]) -> list[str]:
-    return [name for name in names if not is_ours(name) and not _is_desktop_clutter(name)]
+    Args:
+      path: the directory.
+      told: what a message calls it.
+      for_a_file, for_strangers: what to give instead.
+    """
+    if storage.is_local(path) and os.path.exists(path) and not os.path.isdir(path):
+        raise UserError(f"{told}: is a file; give {for_a_file}")
+    try:
+        names = storage.list_names(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{told}: cannot be listed: {one_line(error)}") from error
+    strangers = [name for name in names if not is_ours(name) and not _is_desktop_clutter(name)]
+    if strangers:
+        raise UserError(
+            f"{told}: holds files that are not of this program, such as {strangers[0]}; give "
+            f"{for_strangers}"
+        )
+    return names
 
 
 _ID_COLUMNS = ["id", "uri", "version"]
