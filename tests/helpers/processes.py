@@ -18,8 +18,14 @@ from collections.abc import Iterator
 import psutil
 import pytest
 
-# By how long they take.
-LONG_FILES = (
+# A process keeps a part of what it once needed for TensorFlow: so those begin whose peaks are the
+# highest, while it is small; then the others by how long they take.
+FIRST_FILES = (
+    "transforms/engines/test_engines.py",
+    "transforms/test_infer.py",
+    "end_to_end/test_photos.py",
+    "end_to_end/test_engines.py",
+    "end_to_end/test_hard_folder.py",
     "faults/test_kills.py",
     "faults/test_two_runs.py",
     "docs/test_docs.py",
@@ -75,8 +81,8 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     def place(item: pytest.Item) -> int:
         path = item.path.as_posix()
-        long = [number for number, file in enumerate(LONG_FILES) if path.endswith(file)]
-        return long[0] if long else len(LONG_FILES)
+        long = [number for number, file in enumerate(FIRST_FILES) if path.endswith(file)]
+        return long[0] if long else len(FIRST_FILES)
 
     items.sort(key=place)  # within a file, and of the others, the order stays
 
