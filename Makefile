@@ -48,7 +48,7 @@ test: $(INSTALLED)
 	$(PYTEST) $(FIRST)
 	$(PYTEST) $(FIRST:%=--ignore=%)
 
-# The same tests with more of all: 25 kills, 100,000 images, every architecture. About 20 minutes.
+# The same tests with more of all: 25 kills, 100,000 images, every architecture.
 soak: $(INSTALLED)
 	IMAGE_FEATURES_SOAK=1 $(MAKE) test
 
