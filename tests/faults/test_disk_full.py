@@ -41,7 +41,16 @@ def command(tmp_path_factory: pytest.TempPathFactory) -> list[object]:
     directory = tmp_path_factory.mktemp("full")
     write_random_images(directory / "in", IMAGES, suffix=".jpg")
     model = save_tiny_model(directory / "wide", width=WIDTH)
-    return ["--input", directory / "in", "--model", model, "--rows_per_file", 50]
+    return [
+        "--input",
+        directory / "in",
+        "--model",
+        model,
+        "--rows_per_file",
+        50,
+        "--engine",
+        "openvino",
+    ]
 
 
 @pytest.fixture(scope="module")

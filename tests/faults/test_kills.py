@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pathlib
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pandas as pd
@@ -12,20 +12,14 @@ import pytest
 
 from runners import direct
 from tests.helpers.commands import PATIENCE_SECONDS
-from tests.helpers.jobs import (
-    Job,
-    kill_group,
-    save_counting_model,
-    waits,
-    workers,
-    write_crops,
-)
+from tests.helpers.jobs import Job, kill_group, waits, workers, write_crops
+from tests.helpers.opened_files import OpenedFiles
 from tests.helpers.soak import usual_or_soak
 from transforms.machine.cores import available_cores
 
 IMAGES = usual_or_soak(3000, 5000)
-KILLS = usual_or_soak(5, 25)
-FEWER_KILLS = usual_or_soak(2, 5)
+KILLS = usual_or_soak(3, 25)
+FEWER_KILLS = usual_or_soak(1, 5)
 ROWS_PER_FILE = 50
 
 TWO_WORKERS = ["--direct_num_workers=2", "--direct_running_mode=multi_processing"]
@@ -40,19 +34,21 @@ def images(photos, tmp_path_factory) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def new_job(images, tmp_path_factory) -> Callable[..., Job]:
-    """A job over all images into a new output, with a model that counts."""
+def new_job(images, tiny_model, tmp_path_factory) -> Iterator[Callable[..., Job]]:
+    """A job over all images into a new output, whose images are counted as they are read."""
+    directory = pathlib.Path(images[0]).parent
 
-    def create(*flags: str) -> Job:
-        directory = tmp_path_factory.mktemp("job")
-        log = directory / "seen.log"
-        model = save_counting_model(directory / "model", log)
-        arguments = ["--input", str(pathlib.Path(images[0]).parent), "--model", str(model)]
-        arguments += ["--trust_model", "--rows_per_file", str(ROWS_PER_FILE), *flags]
-        output = directory / "out"
-        return Job([*arguments, "--output", str(output)], output, log)
+    with OpenedFiles(directory) as opened:
 
-    return create
+        def create(*flags: str) -> Job:
+            arguments = ["--input", str(directory), "--model", str(tiny_model)]
+            arguments += ["--engine", "openvino", "--rows_per_file", str(ROWS_PER_FILE), *flags]
+            output = tmp_path_factory.mktemp("job") / "out"
+            before = opened.count()
+            arguments += ["--output", str(output)]
+            return Job(arguments, output, lambda: opened.count() - before)
+
+        yield create
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +86,7 @@ def test_kills_of_the_whole_process_group(new_job, undisturbed):
     job = new_job()
     for kill in range(KILLS):
         process = job.start()
-        if kill % 5 == 4:  # while it starts, lists, loads or plans
+        if kill % usual_or_soak(3, 5) == 2:  # while it starts, lists, loads or plans
             waits(process, random.uniform(0, 4))
         else:  # while it works; so that all kills leave enough to do
             assert job.wait_for_parts(process, int(random.integers(1, 3)))

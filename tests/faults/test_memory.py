@@ -12,7 +12,7 @@ from tests.helpers.commands import run_python
 from tests.helpers.images import write_random_images
 from tests.helpers.soak import usual_or_soak
 
-FEW, MANY = 2_000, usual_or_soak(20_000, 100_000)
+FEW, MANY = 2_000, usual_or_soak(10_000, 100_000)
 
 # In a process between: of a process that a large one starts, the kernel says the large one's peak.
 MEASURE = """

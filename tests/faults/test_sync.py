@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import hashlib
 import os
 import pathlib
@@ -19,14 +20,14 @@ import pytest
 
 from tests.helpers.commands import PATIENCE_SECONDS, Finished, start
 from tests.helpers.images import write_random_images
-from tests.helpers.jobs import Job, kill_group, save_counting_model, waits
+from tests.helpers.jobs import Job, kill_group, logged, save_counting_model, waits
 from tests.helpers.soak import usual_or_soak
 from transforms.dataset.snapshot import load_features
 
 Run = Callable[..., Finished]
 Versions = dict[str, str]
 
-KILLS = usual_or_soak(4, 10)
+KILLS = usual_or_soak(3, 10)
 IMAGES, NEW, CHANGED, GONE = 1000, 100, 10, 5
 PLAN = "1,095 images: +100 new, 10 changed, 5 gone, 985 unchanged"
 
@@ -53,7 +54,7 @@ class Night:
         """The nightly command."""
         arguments = ["--input", str(self.images), "--output", str(output), "--mode", "sync"]
         arguments += ["--model", str(self.model), "--trust_model", "--rows_per_file", "100"]
-        return Job(arguments, output, self.log)
+        return Job(arguments, output, functools.partial(logged, self.log))
 
     def show(self, day: pathlib.Path) -> Versions:
         """Makes this the day, and returns the version of each of its images by id."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import json
 import os
 import pathlib
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -62,6 +64,11 @@ def save_counting_model(directory: pathlib.Path, log: pathlib.Path) -> pathlib.P
     return directory
 
 
+def logged(log: pathlib.Path) -> int:
+    """How many images a counting model has seen."""
+    return sum(int(line) for line in log.read_text().split())
+
+
 @dataclasses.dataclass
 class Job:
     """One command that is run again and again into one output.
@@ -69,12 +76,12 @@ class Job:
     Attributes:
       arguments: of `pipeline.run`.
       output: its output directory.
-      log: where the model writes how many images it saw; None: it does not.
+      seen: how many images were computed until now, in all runs together.
     """
 
     arguments: list[str]
     output: pathlib.Path
-    log: pathlib.Path | None = None
+    seen: Callable[[], int] | None = None
 
     def start(self, **environment: str) -> subprocess.Popen[str]:
         """Starts the command as the leader of a process group of its own."""
@@ -108,10 +115,20 @@ class Job:
                 return False
         raise AssertionError(f"no part within {PATIENCE_SECONDS} s")
 
+    def wait_for_lease(self, process: subprocess.Popen[str]) -> None:
+        """Waits until it is this process that works on the output."""
+        until = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < until:
+            with contextlib.suppress(FileNotFoundError):
+                if json.loads((self.output / "_lease.json").read_text())["pid"] == process.pid:
+                    return
+            assert not waits(process, 0.01), process.communicate()
+        raise AssertionError(f"no lease within {PATIENCE_SECONDS} s")
+
     def computed(self) -> int:
-        """How many images the model has seen, in all runs together."""
-        assert self.log is not None
-        return sum(int(line) for line in self.log.read_text().split())
+        """How many images were computed, in all runs together."""
+        assert self.seen is not None
+        return self.seen()
 
     def rows(self) -> pd.DataFrame:
         """The rows by id, in the order of the ids; each id is there once."""
