@@ -10,9 +10,12 @@ import argparse
 import sys
 
 from pipeline import exit_codes
+from pipeline.options import types
+from pipeline.options.keeping import add_keeping
 from pipeline.options.parser import Parser
 from pipeline.output.compaction import compact
 from pipeline.output.directory import open_finished
+from pipeline.output.previous import Keeping
 from pipeline.terminal.errors import told
 from pipeline.terminal.words import count
 from transforms.errors import UserError
@@ -23,7 +26,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         options = _parser().parse_args(argv)
         output = open_finished(options.output)
-        before = compact(output, options.rows_per_file)
+        keeping = Keeping(options.keep_snapshots, options.keep_hours)
+        before = compact(output, options.rows_per_file, keeping)
     except UserError as error:
         print(f"error: {told(error)}", file=sys.stderr)
         return exit_codes.of_mistake(error)
@@ -44,11 +48,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("output", metavar="OUT", help="output directory of a run")
     parser.add_argument(
         "--rows_per_file",
-        type=int,
+        type=types.positive,
         default=4096,
         metavar="N",
         help="images in one Parquet file, at most (default: %(default)s)",
     )
+    add_keeping(parser)
     return parser
 
 

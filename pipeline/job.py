@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
-import functools
+import dataclasses
 import sys
 import time
 import uuid
@@ -15,10 +15,12 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 from apache_beam.runners.runner import PipelineState
 
 import runners
-from pipeline import exit_codes, graph, settings
+from pipeline import exit_codes, graph, outcome, settings
 from pipeline.options.values import RunOptions
 from pipeline.output import accounting, lease, publish, run_record
 from pipeline.output.directory import Output, open_output
+from pipeline.output.previous import Keeping
+from pipeline.output.publish import Look
 from pipeline.planning.inputs import list_inputs
 from pipeline.planning.plan import LimitError, Plan, make_plan, plan_line
 from pipeline.planning.shards import plan_shards
@@ -28,8 +30,9 @@ from pipeline.terminal.lines import engine_lines, passed_over_text, say
 from pipeline.terminal.progress import Progress
 from pipeline.terminal.words import count
 from transforms import storage
-from transforms.dataset.layout import LEASE_FILE, STAGING_DIRECTORY, is_part_name
+from transforms.dataset.layout import STAGING_DIRECTORY, is_part_name
 from transforms.dataset.part import read_part
+from transforms.dataset.snapshot import read_snapshot
 from transforms.errors import UserError
 from transforms.inputs.listing import Listing
 from transforms.machine import tally
@@ -41,7 +44,8 @@ def run(options: RunOptions) -> int:
     """Runs the job.
 
     Returns:
-      the exit code: 0, or 1 if more images failed than `--max_error_rate` allows.
+      the exit code: 0, or 1 if more images failed than `--max_error_rate` allows; readers then see
+      what they saw before.
 
     Raises:
       UserError: the options, the inputs or the output directory are wrong; nothing was written.
@@ -50,7 +54,7 @@ def run(options: RunOptions) -> int:
     FileSystems.set_options(options.beam)
     started = time.time()
     output = open_output(storage.absolute(options.output.directory))
-    lease.refuse_if_held(output)
+    dead_lease = lease.refuse_if_held(output)
     say("listing the inputs and loading the model")
     listing, source = _list_while_loading(options)
     before = _engine_before(options, output)
@@ -58,18 +62,18 @@ def run(options: RunOptions) -> int:
     say(*engine_lines(resolved))
     pipeline = _new_pipeline(options.beam)
     if options.dry_run:
-        seen = Output(output.directory) if options.output.overwrite else output
-        _plan(options, listing, resolved, seen)
+        _plan(options, listing, resolved, output)
         return exit_codes.DONE
     run_id = uuid.uuid4().hex[:12]
-    with lease.held(output, run_id) as dead:
+    with lease.held(output, run_id, dead_lease) as dead:
+        look = lease.look(output, run_id)
         if dead is not None:
             say(f"taking over from {dead.who}, which ended before it was done")
         if options.output.overwrite:
-            run_record.overwrite(output)
-        if publish.roll_forward(output):
+            publish.discard_damaged(output)
+        if publish.roll_forward(output, look):
             say("brought to its end: a change that a run had begun to publish")
-        return _run(options, run_id, started, listing, resolved, output, pipeline)
+        return _run(options, run_id, started, listing, resolved, output, pipeline, look)
 
 
 def _run(
@@ -80,8 +84,13 @@ def _run(
     resolved: Settings,
     output: Output,
     pipeline: beam.Pipeline,
+    look: Look,
 ) -> int:
     """What is done under the lease."""
+    if options.output.overwrite:
+        staging = publish.staging(output)
+        if run_record.is_of_other_settings(staging, dict(resolved.part_format.fingerprint)):
+            storage.delete([staging.directory])
     plan = _plan(options, listing, resolved, output)
     run_record.clear_temporaries(output)
     target = publish.staging(output).refresh() if plan.replaces else output
@@ -106,32 +115,29 @@ def _run(
     )
     pipeline_started = time.time()
     if pointers:
-        _compute(pipeline, pointers, resolved, target, plan, output.path(LEASE_FILE), run_id)
+        _compute(pipeline, pointers, resolved, target, plan, look)
     pipeline_seconds = time.time() - pipeline_started
     target.refresh()
     accounting.check_shards(target, pointers)
     names = {pointer.name for pointer in pointers}
     now = [part for part in target.parts.values() if part.shard in names]
-    _publish(plan, output)
-    if options.output.mode == "sync":
-        accounting.check_total(output, plan.matched, plan.kept)
-    errors_now = sum(part.errors for part in now)
-    error_rate = max(0, errors_now - plan.retried) / max(1, plan.computes - plan.retried)
-    succeeded = error_rate <= options.limits.max_error_rate
+    keeping = Keeping(options.output.keep_snapshots, options.output.keep_hours)
+    sync = options.output.mode == "sync"
+    concluded = outcome.conclude(plan, output, sync, options.limits, keeping, look)
+    shown = output if concluded.published else target
     finished = report.Finished(
-        run_id, started, pipeline_seconds, succeeded, plan, listing.passed_over, now, output
+        run_id, started, pipeline_seconds, concluded, listing.passed_over, now, output, shown
     )
     told = report.run_report(options, resolved, finished)
-    run_record.finish(output, told, succeeded)
+    if concluded.published:
+        run_record.finish(output, told, keeping, look)
+    else:
+        run_record.finish_unpublished(output, told)
     with contextlib.suppress(BrokenPipeError):  # all is committed, whoever reads this
-        print("\n".join(report.summary(told, output)), flush=True)
-    if not succeeded:
-        print(
-            f"failed: {error_rate:.0%} of the images are errors, over --max_error_rate "
-            f"{options.limits.max_error_rate:g}; all that worked is committed",
-            file=sys.stderr,
-        )
-    return exit_codes.DONE if succeeded else exit_codes.FAILED
+        print("\n".join(report.summary(told, output, shown)), flush=True)
+    if not concluded.published:
+        print(f"failed: {outcome.why_unpublished(concluded, output)}", file=sys.stderr)
+    return exit_codes.DONE if concluded.published else exit_codes.FAILED
 
 
 def _plan(options: RunOptions, listing: Listing, resolved: Settings, output: Output) -> Plan:
@@ -142,14 +148,21 @@ def _plan(options: RunOptions, listing: Listing, resolved: Settings, output: Out
       LimitError: more rows would go than may go.
     """
     staging = publish.staging(output)
-    if not options.output.overwrite:
-        fingerprint = dict(resolved.part_format.fingerprint)
+    fingerprint = dict(resolved.part_format.fingerprint)
+    mode, retry_errors = options.output.mode, options.output.retry_errors
+    if options.output.overwrite:
+        if run_record.is_of_other_settings(staging, fingerprint):
+            staging = Output(staging.directory)
+        seen = Output(output.directory)
+        plan = make_plan(listing.refs, seen, staging, mode, retry_errors, listing.unlisted)
+        plan = dataclasses.replace(plan, replaces_all=True)
+    else:
         run_record.refuse_other_settings(output, fingerprint)
         run_record.refuse_other_settings(staging, fingerprint)
-    mode = options.output.mode
-    plan = make_plan(
-        listing.refs, output, staging, mode, options.output.retry_errors, listing.unlisted
-    )
+        published = read_snapshot(output.directory).parts
+        plan = make_plan(
+            listing.refs, output, staging, mode, retry_errors, listing.unlisted, published
+        )
     there = output.rows + output.errors
     if plan.gone > options.limits.max_gone_rate * there:
         raise LimitError(
@@ -167,38 +180,20 @@ def _compute(
     resolved: Settings,
     target: Output,
     plan: Plan,
-    lease_path: str,
-    run_id: str,
+    look: Look,
 ) -> None:
     """Runs the pipeline until each shard is a part.
 
     Raises:
       Exception: it failed.
     """
-    may_commit = functools.partial(lease.check_held, lease_path, run_id)
     with tally.kept() as counted, Progress(target, plan.computes, counted):
-        graph.build(pipeline, pointers, resolved, target.directory, may_commit)
+        graph.build(pipeline, pointers, resolved, target.directory, look)
         with runners.direct.lost_workers_end_the_job():
             result = pipeline.run()
         state = result.wait_until_finish() or result.state
         if state != PipelineState.DONE:
             raise RuntimeError(f"the runner ended in state {state}")
-
-
-def _publish(plan: Plan, output: Output) -> None:
-    """Makes the run's result the state of the output, after a last look at it.
-
-    Raises:
-      DuplicateIdsError: an id would be there twice.
-    """
-    if not plan.replaces:
-        accounting.check_ids_unique([output])
-        return
-    change = publish.prepare(output, plan.drop, plan.drop_staged)
-    stays = {name: part for name, part in output.parts.items() if name not in plan.drop}
-    accounting.check_ids_unique([Output(output.directory, stays), *change.added])
-    publish.publish(output, change)
-    output.refresh()
 
 
 def _list_while_loading(options: RunOptions) -> tuple[Listing, ModelSource]:

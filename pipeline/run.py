@@ -16,6 +16,8 @@ from pipeline import exit_codes
 from pipeline.output.disk import disk_is_full
 from pipeline.terminal import interrupts, logs
 
+_HOW_TO_CONTINUE = "what is committed stays; the same command continues"
+
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
@@ -36,25 +38,20 @@ def main(argv: list[str] | None = None) -> int:
         except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the exit code tells it
             interrupts.let_last_words_appear()
             if noticed.signal is not None:
-                interrupts.leave(noticed.signal, _how_to_continue(argv))
+                interrupts.leave(noticed.signal, _HOW_TO_CONTINUE)
             if disk_is_full(f"{error} {error.__cause__}"):
                 print(
                     "failed: no space left where --output (or the temporary directory) lies; free "
-                    f"some: {_how_to_continue(argv)}",
+                    f"some: {_HOW_TO_CONTINUE}",
                     file=sys.stderr,
                 )
                 return exit_codes.FAILED
             traceback.print_exc()
             print(
-                f"failed: {type(error).__name__}: {one_line(error)}\n{_how_to_continue(argv)}",
+                f"failed: {type(error).__name__}: {one_line(error)}\n{_HOW_TO_CONTINUE}",
                 file=sys.stderr,
             )
             return exit_codes.FAILED
-
-
-def _how_to_continue(argv: list[str]) -> str:
-    without = " without --overwrite" if "--overwrite" in argv else ""
-    return f"what is committed stays; the same command{without} continues"
 
 
 def command(argv: list[str] | None = None) -> NoReturn:

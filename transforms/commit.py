@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 
 import apache_beam as beam
@@ -55,20 +56,32 @@ class _CommitFn(beam.DoFn):
         self._errors = Metrics.counter(METRICS_NAMESPACE, "error_rows")
         self._write_ms = Metrics.distribution(METRICS_NAMESPACE, "write_part_msecs")
 
+    def setup(self) -> None:
+        # A worker that is shut down, as another bundle failed, tears down what is still at work.
+        self._at_work = threading.Lock()
+
     def start_bundle(self) -> None:
         self._discard()  # of a bundle that failed
 
     def process(self, batch: FeatureBatch) -> Iterator[Part]:
-        if self._writer is None:
-            self._writer = PartWriter(self._output, self._format, batch.place, self._before_commit)
-        self._writer.append(batch)
-        if self._writer.complete:
-            part = self._writer.commit()
-            self._writer = None
+        with self._at_work:
+            part = self._append(batch)
+        if part is not None:
             self._rows.inc(part.rows)
             self._errors.inc(part.errors)
             self._write_ms.update(int(part.seconds["write"] * 1000))
             yield part
+
+    def _append(self, batch: FeatureBatch) -> Part | None:
+        """Adds the batch to its shard's part; the part, if that was its last one."""
+        if self._writer is None:
+            self._writer = PartWriter(self._output, self._format, batch.place, self._before_commit)
+        self._writer.append(batch)
+        if not self._writer.complete:
+            return None
+        part = self._writer.commit()
+        self._writer = None
+        return part
 
     def finish_bundle(self) -> None:
         if self._writer is not None:
@@ -79,7 +92,8 @@ class _CommitFn(beam.DoFn):
             )
 
     def teardown(self) -> None:
-        self._discard()
+        with self._at_work:
+            self._discard()
 
     def _discard(self) -> None:
         if self._writer is not None:

@@ -172,6 +172,21 @@ class InferenceError(ImageError):
     """The model itself fails on this one image."""
 
 
+# Of what was read, and not that it could not be read.
+_ABOUT_CONTENT = frozenset(
+    kind.__name__ for kind in (EmptyImageError, ImageTooLargeError, RecordError)
+)
+
+
+def was_read(stage: str, error_type: str) -> bool:
+    """Whether an error row is of an image whose bytes were seen.
+
+    >>> was_read("decode", "CorruptImageError"), was_read("read", "PermissionError")
+    (True, False)
+    """
+    return stage != "read" or error_type in _ABOUT_CONTENT
+
+
 @dataclasses.dataclass(frozen=True, slots=True)
 class ErrorRow:
     """One image that did not become a row: which, where in the pipeline, and why.

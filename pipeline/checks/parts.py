@@ -35,6 +35,7 @@ class Checked:
       rows, errors: how many there are.
       containers: URIs of the files that hold records.
       fingerprint: that of the parts; {} if none could be read.
+      versions: of the libraries that computed them, as their footers have them; each once.
     """
 
     problems: list[str] = dataclasses.field(default_factory=list)
@@ -42,6 +43,7 @@ class Checked:
     errors: int = 0
     containers: set[str] = dataclasses.field(default_factory=set)
     fingerprint: dict[str, str] = dataclasses.field(default_factory=dict)
+    versions: list[dict[str, str]] = dataclasses.field(default_factory=list)
 
 
 def check_parts(output: Output, names: list[str], snapshot: Snapshot, sample: Sample) -> Checked:
@@ -85,6 +87,8 @@ def _problems(
     if part_name(part.shard) != name:
         yield f"its footer is that of shard {part.shard}; {_HOW}"
     checked.fingerprint = checked.fingerprint or part.fingerprint
+    if part.versions not in checked.versions:
+        checked.versions.append(part.versions)
     if part.fingerprint != checked.fingerprint:
         yield f"made with other settings than the other parts; {_HOW}"
     try:

@@ -13,7 +13,7 @@ from pipeline.settings import Settings
 from transforms import engines, storage
 from transforms.batches import ImageRow
 from transforms.engines import parity
-from transforms.errors import ErrorRow, Message, Piece, UserError
+from transforms.errors import ErrorRow, Message, Piece, UserError, was_read
 from transforms.images.read_ahead import decode_shard
 from transforms.infer import infer
 from transforms.inputs.content_versions import with_content_versions
@@ -30,6 +30,7 @@ class Recomputed:
       images: how many there are in the sample.
       compared: how many vectors could be compared.
       problems: one line for each image that came out differently.
+      outdated: the same for each whose file is another one by now, or cannot be read: by its id.
       relative_difference: the largest of any value, relative to the norm of the stored vector.
       smallest_cosine: between a stored and a new vector.
     """
@@ -37,6 +38,7 @@ class Recomputed:
     images: int = 0
     compared: int = 0
     problems: list[Message] = dataclasses.field(default_factory=list)
+    outdated: dict[str, Message] = dataclasses.field(default_factory=dict)
     relative_difference: float = 0.0
     smallest_cosine: float = 1.0
 
@@ -54,10 +56,14 @@ def recompute(images: Sequence[StoredImage], settings: Settings) -> Recomputed:
         refs, where = _refs(uri, those, settings)
         found += refs
         known = {ref.id for ref in refs}
-        result.problems += [
-            Message((f"id {image.id!r}: ", *where)) for image in those if image.id not in known
-        ]
+        for image in those:
+            if image.id not in known:
+                result.outdated[image.id] = Message((f"id {image.id!r}: ", *where))
     for ref, row, vector, error in _compute(found, settings):
+        outdated = _outdated(stored[ref.id], row, error)
+        if outdated:
+            result.outdated[ref.id] = Message((f"id {ref.id!r}: {outdated}",))
+            continue
         problem = _difference(stored[ref.id], row, vector, error, settings.precision, result)
         if problem:
             result.problems.append(Message((f"id {ref.id!r}: {problem}",)))
@@ -112,6 +118,21 @@ def _compute(
                 yield by_id[error.id], None, None, error
 
 
+def _outdated(stored: StoredImage, row: ImageRow | None, error: ErrorRow | None) -> str | None:
+    """Why an image cannot be compared with what is stored of it; None: it can be."""
+    version = row.ref.version if row else error.version if error else ""
+    if version != stored.version:
+        return (
+            f"{stored.uri} has changed since its row was computed (version was {stored.version}, "
+            f"is {version}); --mode sync replaces it"
+        )
+    if error is None or was_read(error.stage, error.error_type):
+        return None
+    same = stored.error_type == error.error_type
+    was = stored.error_type or "a row"
+    return None if same else f"was {was}, is now {error.error_type}: {error.message}"
+
+
 def _difference(
     stored: StoredImage,
     row: ImageRow | None,
@@ -121,12 +142,6 @@ def _difference(
     result: Recomputed,
 ) -> str | None:
     """In what an image differs from what is stored of it; None: in nothing."""
-    version = row.ref.version if row else error.version if error else ""
-    if version != stored.version:
-        return (
-            f"{stored.uri} has changed since its row was computed (version was {stored.version}, "
-            f"is {version}); --mode sync replaces it"
-        )
     if error is not None:
         was = stored.error_type or "a row"
         same = stored.error_type == error.error_type

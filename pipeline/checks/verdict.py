@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import importlib.metadata
 from collections.abc import Sequence
 from typing import Any
 
@@ -60,16 +62,17 @@ def verify(output: Output, size: int, seed: int, flags: Sequence[str] = ()) -> V
     checked = check_parts(output, names, state, sample)
     run, of_run = _last_run(output)
     texts = checked.problems + of_run
-    if run and "counts" in run:
+    if run and "counts" in run and run["succeeded"]:
         texts += _count_problems(output, checked, names, state, run["counts"])
     recomputed, found = None, []
     if sample.images and run:
         arguments = [*run["arguments"], *flags]
         recomputed, more = _recompute(output, sample.images, arguments, checked)
         texts += more
-        found = recomputed.problems
+        found = [*recomputed.problems, *_unexpected(recomputed.outdated, run)]
     problems = [*(Message((text,)) for text in texts), *found]
-    return Verdict(len(names), checked, recomputed, problems, _notes(run))
+    notes = [*_notes(run, recomputed), *_version_notes(checked.versions)]
+    return Verdict(len(names), checked, recomputed, problems, notes)
 
 
 def _last_run(output: Output) -> tuple[dict[str, Any] | None, list[str]]:
@@ -78,22 +81,53 @@ def _last_run(output: Output) -> tuple[dict[str, Any] | None, list[str]]:
         report = run_record.read_report(output)
     except ValueError as error:
         return None, [f"{error}; the next run writes it anew"]
-    if report is not None:
-        return report, []
     interrupted = run_record.read_started(output)
+    if report is not None and (interrupted is None or interrupted["run_id"] == report["run_id"]):
+        return report, []
     how = f": {interrupted['command']}" if interrupted else ""
     return interrupted, [
         f"{output.directory}: the last run did not finish; the same command again continues{how}"
     ]
 
 
-def _notes(run: dict[str, Any] | None) -> list[str]:
+def _unexpected(outdated: dict[str, Message], run: dict[str, Any]) -> list[Message]:
+    """Images that have changed and of which the last run does not tell."""
+    if not run.get("succeeded", True):
+        return []  # it was to replace them, and failed its checks
+    stale = set(run.get("stale", ()))
+    return [message for image_id, message in outdated.items() if image_id not in stale]
+
+
+def _version_notes(versions: Sequence[dict[str, str]]) -> list[str]:
+    """Libraries that have computed some of the parts and are here in another version."""
+    notes = []
+    for name in sorted({name for found in versions for name in found}):
+        there = sorted({found[name] for found in versions if name in found})
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            here = importlib.metadata.version(name)
+            if there != [here]:
+                notes.append(f"computed with {name} {', '.join(there)}; here is {here}")
+    return notes
+
+
+def _notes(run: dict[str, Any] | None, recomputed: Recomputed | None) -> list[str]:
     """What is no fault of the parts."""
-    if run is None or run.get("succeeded", True):
+    if run is None:
         return []
+    notes = []
+    outdated = recomputed.outdated if recomputed else {}
+    expected = len(outdated) - len(_unexpected(outdated, run))
+    if expected:
+        notes.append(
+            f"{expected:,} of the sample have changed or cannot be read: the last run has left "
+            "their rows as they were"
+        )
+    if run.get("succeeded", True):
+        return notes
     return [
+        *notes,
         f"the last run failed, with more errors than --max_error_rate {run['max_error_rate']:g} "
-        "allows: what it could compute is here, and there is no _SUCCESS"
+        "allows: nothing was published, and readers see the snapshot of before",
     ]
 
 

@@ -11,6 +11,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 
 import runners
 from pipeline.options import flags, model, types
+from pipeline.options.keeping import add_keeping
 from pipeline.options.parser import Parser
 from transforms.engines import parity
 from transforms.errors import UserError
@@ -242,7 +243,8 @@ def _add_output(group: Any) -> None:
     group.add_argument(
         "--overwrite",
         action="store_true",
-        help="delete an earlier output of this program in the directory first",
+        help="compute all images anew; they replace an earlier output of this program when the "
+        "last one is done",
     )
     group.add_argument(
         "--mode",
@@ -254,8 +256,10 @@ def _add_output(group: Any) -> None:
     group.add_argument(
         "--retry_errors",
         action="store_true",
-        help="try the images again that are error rows",
+        help="try all images again that are error rows, not only those that could not be read for "
+        "a reason that may have passed, or have changed",
     )
+    add_keeping(group)
     group.add_argument(
         "--max_gone_rate",
         type=types.fraction,
@@ -267,10 +271,10 @@ def _add_output(group: Any) -> None:
     group.add_argument(
         "--max_error_rate",
         type=types.fraction,
-        default=0.5,
         metavar="X",
-        help="share of images that may fail, 0 to 1; above it the exit code is 1, with all that "
-        "worked committed (default: %(default)s)",
+        help="share of the images that are tried which may fail, 0 to 1; above it the exit code is "
+        "1, and readers see the rows of before (default: 0.1, and never for fewer than 10 images "
+        "unless there is no row at all)",
     )
     group.add_argument(
         "--verbose", action="store_true", help="show the logs of TensorFlow and Beam"

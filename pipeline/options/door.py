@@ -48,6 +48,8 @@ def read_options(words: Sequence[str]) -> values.RunOptions:
             overwrite=parsed.overwrite,
             mode=parsed.mode,
             retry_errors=parsed.retry_errors,
+            keep_snapshots=parsed.keep_snapshots,
+            keep_hours=parsed.keep_hours,
         ),
         classes=values.ClassOptions(
             names_file=parsed.labels_file,

@@ -30,6 +30,14 @@ def natural(text: str) -> int:
     return int(text)
 
 
+def hours(text: str) -> float:
+    """A number of hours from 0."""
+    with contextlib.suppress(ValueError):
+        if 0 <= float(text) < float("inf"):
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text} is not a number of hours")
+
+
 def fraction(text: str) -> float:
     """A number from 0 to 1."""
     with contextlib.suppress(ValueError):

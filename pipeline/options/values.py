@@ -97,9 +97,11 @@ class OutputOptions:
     Attributes:
       directory: local path or URI.
       rows_per_file: images in a part, about.
-      overwrite: whether an earlier output goes first.
+      overwrite: whether all is computed anew, in place of an earlier output.
       mode: what becomes of rows of changed and gone images.
-      retry_errors: whether error rows are tried again.
+      retry_errors: whether all error rows are tried again.
+      keep_snapshots, keep_hours: how long rows that are replaced stay for those who read them: for
+        so many further snapshots, or so long, whichever is longer.
     """
 
     directory: str
@@ -107,6 +109,8 @@ class OutputOptions:
     overwrite: bool
     mode: Mode
     retry_errors: bool
+    keep_snapshots: int
+    keep_hours: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,9 +130,14 @@ class ClassOptions:
 
 @dataclasses.dataclass(frozen=True)
 class LimitOptions:
-    """What is tolerated: shares from 0 to 1 of images that fail, and of rows that may go."""
+    """What is tolerated: shares from 0 to 1 of images that fail, and of rows that may go.
 
-    max_error_rate: float
+    Attributes:
+      max_error_rate: of the images that are tried; None: a tenth, and never fewer than ten images.
+      max_gone_rate: of the rows that are there.
+    """
+
+    max_error_rate: float | None
     max_gone_rate: float
 
 

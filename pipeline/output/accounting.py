@@ -1,12 +1,18 @@
-"""Every image is accounted for: images matched = rows + error rows, and each id once."""
+"""Every image is accounted for: images matched = rows + error rows, and each id once.
+
+What a run does to its output is judged here before readers see it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
 from pipeline.output.directory import Output
+from pipeline.output.publish import Change
+from transforms.errors import was_read
 from transforms.shards import ShardPointer
 
 
@@ -16,6 +22,73 @@ class AccountingError(RuntimeError):
 
 class DuplicateIdsError(RuntimeError):
     """An id is in the output twice. Must never happen."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Tried:
+    """The images that were tried since the state that readers have was published.
+
+    Attributes:
+      images: how many; without those that were error rows before.
+      failed: of these, how many are error rows now.
+    """
+
+    images: int
+    failed: int
+
+    @property
+    def error_rate(self) -> float:
+        """Share of the images that failed, 0 to 1."""
+        return self.failed / max(1, self.images)
+
+
+def count_tried(
+    output: Output,
+    staged: Output,
+    published: Collection[str],
+    drop: Mapping[str, set[str]],
+    failed_before: Collection[str],
+) -> Tried:
+    """Counts, by id, what is not published yet: of this run and of interrupted ones before it.
+
+    Args:
+      output, staged: with all their parts.
+      published: names of the parts of the output that readers have.
+      drop: ids that do not count, by the name of their part, of both.
+      failed_before: ids of published error rows, whose images were tried again.
+    """
+    new = {name: part for name, part in output.parts.items() if name not in published}
+    images = failed = 0
+    for parts in (Output(output.directory, new), staged):
+        images += parts.rows + parts.errors
+        images -= sum(len(drop.get(name, ())) for name in parts.parts)
+        for name, table in parts.error_rows(["id"]):
+            ids = set(table["id"].to_pylist()) - drop.get(name, set())
+            failed += len(ids.difference(failed_before))
+    return Tried(images - len(failed_before), failed)
+
+
+def find_unread(
+    staged: Output, drop: Mapping[str, set[str]], rows: Collection[str]
+) -> dict[str, set[str]]:
+    """Ids of images that could not be read now and have a row, by the part of their error row.
+
+    Args:
+      staged: parts that are to replace others.
+      drop: ids that do not count, by the name of their staged part.
+      rows: ids of the rows that were to be replaced.
+    """
+    unread: dict[str, set[str]] = {}
+    for name, table in staged.error_rows(["id", "stage", "error_type"]):
+        columns = (table[column].to_pylist() for column in table.column_names)
+        ids = {
+            image_id
+            for image_id, stage, error_type in zip(*columns, strict=True)
+            if image_id in rows and not was_read(stage, error_type)
+        }
+        if ids := ids - drop.get(name, set()):
+            unread[name] = ids
+    return unread
 
 
 def check_shards(output: Output, pointers: Sequence[ShardPointer]) -> None:
@@ -34,23 +107,24 @@ def check_shards(output: Output, pointers: Sequence[ShardPointer]) -> None:
         )
 
 
-def check_total(output: Output, matched: int, kept: int) -> None:
-    """In the whole output, after a sync.
+def check_change(output: Output, change: Change, expected: int | None) -> None:
+    """What is about to be published.
 
     Args:
-      output: with all its parts.
-      matched: images that the inputs hold.
-      kept: rows and error rows of images that they do not hold and that stay.
+      output: the directory.
+      change: made of all its parts and of what replaces some.
+      expected: rows and error rows that there must be; None where that is not known.
 
     Raises:
-      AccountingError: there are more or fewer.
+      AccountingError: there would be more or fewer.
+      DuplicateIdsError: an id would be there twice.
     """
-    total = output.rows + output.errors
-    if total != matched + kept:
+    if expected is not None and change.images != expected:
         raise AccountingError(
-            f"{output.directory} has {total} rows and error rows for {matched} images; run "
-            "the same command again"
+            f"{output.directory}: would have {change.images} rows and error rows for {expected} "
+            "images; nothing was published; run the same command again"
         )
+    check_ids_unique([change.stays, *change.added])
 
 
 def check_ids_unique(outputs: Sequence[Output]) -> None:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import uuid
 
-from pipeline.output import lease, publish, run_record
-from pipeline.output.accounting import check_ids_unique
+from pipeline.output import accounting, lease, previous, publish, run_record
 from pipeline.output.directory import Output
+from pipeline.output.previous import Keeping
+from pipeline.output.publish import Look
 from transforms import storage
 from transforms.dataset import snapshot
 from transforms.dataset.layout import COPIES_DIRECTORY, PLAN_DIRECTORY, STAGING_DIRECTORY
@@ -17,8 +18,13 @@ from transforms.dataset.rewriting import copy_parts
 from transforms.errors import UserError
 
 
-def compact(output: Output, rows_per_file: int) -> int:
+def compact(output: Output, rows_per_file: int, keeping: Keeping) -> int:
     """Gathers the parts with less than half of `rows_per_file` images.
+
+    Args:
+      output: a finished output.
+      rows_per_file: images in a part, at most.
+      keeping: how long the parts that are gathered stay for those who read them.
 
     Returns:
       how many parts there were.
@@ -26,11 +32,13 @@ def compact(output: Output, rows_per_file: int) -> int:
     Raises:
       UserError: there is no finished output, or a run is at work or was interrupted there.
     """
-    lease.refuse_if_held(output)
+    dead = lease.refuse_if_held(output)
     if not output.refresh().parts:
         raise UserError(f"{output.directory}: holds no parts of this program")
-    with lease.held(output, uuid.uuid4().hex[:12]):
-        publish.roll_forward(output)
+    run_id = uuid.uuid4().hex[:12]
+    with lease.held(output, run_id, dead):
+        look = lease.look(output, run_id)
+        publish.roll_forward(output, look)
         for name in (PLAN_DIRECTORY, STAGING_DIRECTORY):
             if storage.list_names(output.path(name)):
                 raise UserError(
@@ -38,10 +46,10 @@ def compact(output: Output, rows_per_file: int) -> int:
                     "finish first"
                 )
         run_record.clear_temporaries(output)
-        return _compact(output.refresh(), rows_per_file)
+        return _compact(output.refresh(), rows_per_file, keeping, look)
 
 
-def _compact(output: Output, rows_per_file: int) -> int:
+def _compact(output: Output, rows_per_file: int, keeping: Keeping, look: Look) -> int:
     groups = _groups(output, rows_per_file)
     before, images = len(output.parts), output.rows + output.errors
     if not groups:
@@ -50,13 +58,12 @@ def _compact(output: Output, rows_per_file: int) -> int:
     generation = str(snapshot.read_snapshot(output.directory).generation)
     for names in groups:
         copy_parts([output.path(name) for name in names], copies.directory, (), generation)
-    removed = [name for names in groups for name in names]
-    stays = {name: part for name, part in output.parts.items() if name not in removed}
-    check_ids_unique([Output(output.directory, stays), copies.refresh()])
-    publish.publish(output, publish.Change([copies], removed))
+    gathered = {name for names in groups for name in names}
+    change = publish.replacing(output, [copies.refresh()], gathered)
+    accounting.check_change(output, change, images)
+    publish.publish(output, change, keeping, look)
+    previous.clear(output, snapshot.read_snapshot(output.directory).generation, keeping)
     output.refresh()
-    if output.rows + output.errors != images:
-        raise RuntimeError(f"{output.directory} held {images} images before and not after")
     run_record.update_part_count(output)
     return before
 

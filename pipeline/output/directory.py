@@ -11,7 +11,7 @@ import concurrent.futures
 import dataclasses
 import itertools
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 import pyarrow as pa
@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from transforms import storage
 from transforms.dataset.layout import ERRORS_DIRECTORY, is_ours, is_part_name
 from transforms.dataset.part import Part, read_part
-from transforms.errors import UserError, one_line
+from transforms.errors import ERROR_SCHEMA, UserError, one_line
 
 # Files that are read at a time: on an object store each takes a while to begin, and each thread
 # takes some megabytes.
@@ -35,7 +35,13 @@ class NoOutputError(UserError):
 
 @dataclasses.dataclass(frozen=True)
 class PartIds:
-    """The ids of one part: columns `id`, `uri` and `version` of its rows and error rows."""
+    """The ids of one part.
+
+    Attributes:
+      name: of the part.
+      rows: columns `id`, `uri` and `version` of its rows.
+      errors: the same of its error rows, and `stage`, `error_type` and `transient`.
+    """
 
     name: str
     rows: pa.Table
@@ -67,14 +73,22 @@ class Output:
     directory: str
     parts: dict[str, Part] = dataclasses.field(default_factory=dict)
 
-    def refresh(self) -> Output:
-        """Sees which parts came and went since; returns itself."""
-        present = [name for name in storage.list_names(self.directory) if is_part_name(name)]
+    def refresh(self, without: Collection[str] = ()) -> Output:
+        """Sees which parts came and went since; returns itself.
+
+        Args:
+          without: names of parts that do not count any more.
+        """
+        present = [name for name in self.all_names() if name not in without]
         new = [name for name in present if name not in self.parts]
         read = dict(zip(new, self._read_all(lambda n: read_part(self.path(n)), new), strict=True))
         known = self.parts | read
         self.parts = {name: known[name] for name in present}
         return self
+
+    def all_names(self) -> list[str]:
+        """Names of the parts that are there, readable or not."""
+        return [name for name in storage.list_names(self.directory) if is_part_name(name)]
 
     def path(self, *names: str) -> str:
         """A path below the directory."""
@@ -104,13 +118,26 @@ class Output:
 
         def read(name: str) -> PartIds:
             errors_file = self.parts[name].errors_file
-            none = pa.table({column: pa.array([], pa.string()) for column in _ID_COLUMNS})
-            errors = none
+            errors = ERROR_SCHEMA.empty_table().select(_ERROR_COLUMNS)
             if errors_file:
-                errors = _read_ids(self.path(ERRORS_DIRECTORY, errors_file))
-            return PartIds(name, _read_ids(self.path(name)), errors)
+                errors = _read_columns(self.path(ERRORS_DIRECTORY, errors_file), _ERROR_COLUMNS)
+            return PartIds(name, _read_columns(self.path(name), _ID_COLUMNS), errors)
 
         yield from self._read_all(read, self.parts)
+
+    def error_rows(self, columns: Sequence[str]) -> Iterator[tuple[str, pa.Table]]:
+        """Columns of the error rows, with the name of their part, part by part.
+
+        Raises:
+          UserError: a file of error rows is missing or damaged.
+        """
+        names = [name for name, part in self.parts.items() if part.errors_file]
+
+        def read(name: str) -> pa.Table:
+            file = self.parts[name].errors_file or ""
+            return _read_columns(self.path(ERRORS_DIRECTORY, file), columns)
+
+        yield from zip(names, self._read_all(read, names), strict=True)
 
     def error_examples(self) -> dict[str, ErrorExample]:
         """Of each type of error, the most frequent first: how many there are, and the first."""
@@ -190,12 +217,13 @@ def _names_in(path: str, told: str, for_a_file: str, for_strangers: str) -> list
 
 
 _ID_COLUMNS = ["id", "uri", "version"]
+_ERROR_COLUMNS = [*_ID_COLUMNS, "stage", "error_type", "transient"]
 
 
-def _read_ids(path: str) -> pa.Table:
+def _read_columns(path: str, columns: Sequence[str]) -> pa.Table:
     try:
         with storage.arrow_input(path) as file:
-            return pq.ParquetFile(file).read(_ID_COLUMNS)
+            return pq.ParquetFile(file).read(list(columns))
     except (OSError, pa.ArrowInvalid) as error:
         raise UserError(
             f"{path}: cannot be read: {one_line(error)}; delete the part of that shard to compute "

@@ -1,22 +1,24 @@
 """The lease on an output directory: one run at a time works on it.
 
 `_lease.json` says which run, on which host, and when it was last alive. A lease is dead when its
-process is gone (seen on the same machine) or when it was not renewed for a minute; it is then
-taken over. A run that lost its lease, because its machine slept or was cut off, stops, and its
-workers may not commit: they look before each part.
+process is gone (seen on the same machine) or when it was seen not to be renewed for a minute: by
+the clock of who looks, as those of two machines may differ by hours. It is then taken over. A run
+that lost its lease, because its machine slept or was cut off, stops, and neither its workers nor
+itself change anything more: they look before each part, and before each step of a publish.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from pipeline import exit_codes
 from pipeline.output.directory import Output
@@ -29,6 +31,7 @@ from transforms.storage.conditional_writes import StoredText, write_if_unchanged
 
 RENEW_SECONDS = 10.0
 DEAD_AFTER_SECONDS = 60.0
+_LOOK_SECONDS = 1.0
 
 
 class OutputBusyError(UserError):
@@ -68,9 +71,18 @@ class Lease:
         since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(self.since))
         return f"run {self.run_id} on {self.host} (process {self.pid}, since {since})"
 
-    def is_live(self) -> bool:
-        """Whether the run is still at work, as far as can be seen from here."""
-        if self.machine and self.machine == _machine():
+    @property
+    def is_of_this_machine(self) -> bool:
+        """Whether its process can be seen from here."""
+        return bool(self.machine) and self.machine == _machine()
+
+    def seems_live(self) -> bool:
+        """Whether the run is still at work, as far as one look can tell.
+
+        Of a run on another machine it goes by that machine's clock: good enough to be told, not to
+        be decided by.
+        """
+        if self.is_of_this_machine:
             return _process_started(self.pid) == self.process_started
         return time.time() - self.renewed < DEAD_AFTER_SECONDS
 
@@ -81,30 +93,67 @@ def read_lease(output: Output) -> Lease | None:
     return _parse(path, conditional_writes.read_text(path))
 
 
-def refuse_if_held(output: Output) -> None:
+def refuse_if_held(output: Output) -> StoredText | None:
     """Tells early, before anything is loaded, that another run is at work.
+
+    A lease of another machine is watched for as long as it takes to see that it is not renewed.
+
+    Returns:
+      a lease that is dead, for `held`; None if there is none.
 
     Raises:
       OutputBusyError: who holds the lease.
     """
+    path = output.path(LEASE_FILE)
     try:
-        _refuse_if_live(output, read_lease(output))
+        stored = conditional_writes.read_text(path)
+        found = _parse(path, stored)
+        if stored is None or found is None:
+            return None
+        if found.is_of_this_machine:
+            if found.seems_live():
+                raise _busy(output, found)
+            return stored
+        return _watch(output, stored, found)
     except OSError as error:
         raise UserError(
             f"--output {output.directory}: cannot be read: {one_line(error)}"
         ) from error
 
 
-def _refuse_if_live(output: Output, lease: Lease | None) -> None:
-    if lease is not None and lease.is_live():
-        raise OutputBusyError(
-            f"--output {output.directory}: {lease.who} is at work there; wait for it or stop it. "
-            f"If it is dead, its lease ends {DEAD_AFTER_SECONDS:.0f} s after it was last renewed"
-        )
+def _watch(output: Output, stored: StoredText, found: Lease) -> StoredText | None:
+    path = output.path(LEASE_FILE)
+    print(
+        f"{output.directory}: {found.who} has not given it back; looking for up to "
+        f"{DEAD_AFTER_SECONDS:.0f} s whether it is alive",
+        file=sys.stderr,
+        flush=True,
+    )
+    pause = threading.Event()
+    began = time.monotonic()
+    while time.monotonic() - began < DEAD_AFTER_SECONDS:
+        pause.wait(_LOOK_SECONDS)
+        now = conditional_writes.read_text(path)
+        if now is None:
+            return None
+        if now.text != stored.text:
+            raise _busy(output, _parse(path, now) or found)
+    return stored
+
+
+def _busy(output: Output, lease: Lease) -> OutputBusyError:
+    return OutputBusyError(
+        f"--output {output.directory}: {lease.who} is at work there; wait for it or stop it"
+    )
+
+
+def look(output: Output, run_id: str) -> Callable[[], None]:
+    """What raises `LeaseLostError` if the output is another run's by now; picklable."""
+    return functools.partial(check_held, output.path(LEASE_FILE), run_id)
 
 
 def check_held(path: str, run_id: str) -> None:
-    """Called on workers before each commit.
+    """Called on workers before each commit, and by the launcher before each step of a publish.
 
     Args:
       path: of the `_lease.json`.
@@ -121,13 +170,18 @@ def _read_ours(path: str, run_id: str) -> StoredText:
     lease = _parse(path, stored)
     if stored is None or lease is None or lease.run_id != run_id:
         who = "has ended" if lease is None else f"lost the output to {lease.who}"
-        raise LeaseLostError(f"run {run_id} {who}; this part is not committed")
+        raise LeaseLostError(f"run {run_id} {who}; it changes nothing more there")
     return stored
 
 
 @contextlib.contextmanager
-def held(output: Output, run_id: str) -> Iterator[Lease | None]:
+def held(output: Output, run_id: str, dead: StoredText | None = None) -> Iterator[Lease | None]:
     """Holds the lease within the body, renewing it; gives the dead lease that it took over, if any.
+
+    Args:
+      output: the directory.
+      run_id: who holds it.
+      dead: a lease that `refuse_if_held` has seen to be dead.
 
     Raises:
       OutputBusyError: another run holds it.
@@ -136,8 +190,9 @@ def held(output: Output, run_id: str) -> Iterator[Lease | None]:
     path = output.path(LEASE_FILE)
     try:
         seen = conditional_writes.read_text(path)
+        if seen is not None and seen != dead:
+            seen = refuse_if_held(output)
         before = _parse(path, seen)
-        _refuse_if_live(output, before)
         mine = Lease(
             run_id,
             socket.gethostname(),

@@ -4,6 +4,9 @@ The new parts are made beside the output, in `_staging/` and `_copies/`. Then `_
 journal, says which files move in and which go; writing it, one rename, is the commit. Whatever
 happens after it, `roll_forward` brings to its end, now or when the next run begins. A reader that
 goes by `_snapshot.json` sees the old state until all new files are in place, and then the new one.
+
+Before each step it is looked whether the lease is still held: a launcher that slept meanwhile may
+find another run at work, which has brought the change to its end itself.
 """
 
 from __future__ import annotations
@@ -11,21 +14,39 @@ from __future__ import annotations
 import concurrent.futures
 import dataclasses
 import json
+import time
+from collections.abc import Callable, Collection
 
 from pipeline.output.directory import Output
+from pipeline.output.previous import Keeping
 from transforms import storage
 from transforms.dataset import snapshot
 from transforms.dataset.layout import (
     COPIES_DIRECTORY,
+    ERRORS_DIRECTORY,
     JOURNAL_FILE,
+    SNAPSHOT_FILE,
     STAGING_DIRECTORY,
     is_part_name,
 )
+from transforms.dataset.replaced import replaced_in
 from transforms.dataset.rewriting import copy_parts
 from transforms.errors import UserError
 from transforms.storage import faults
 
 _COPY_THREADS = 2
+
+# Files that move between two looks at the lease; their directory is made durable once.
+_MOVES_AT_ONCE = 16
+
+# How old the last look at the lease may be when a step begins.
+_LOOK_SECONDS = 1.0
+
+# Goes on while the machine sleeps, where there is such a clock.
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+# Raises if the output is another run's by now.
+Look = Callable[[], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,11 +57,13 @@ class Journal:
       generation: of the snapshot that the change makes.
       moves: from and to, as paths below the directory; error files before the parts.
       removes: paths below the directory of what is replaced.
+      previous: directory below the output that these move to; "" where they are deleted.
     """
 
     generation: int
     moves: list[tuple[str, str]]
     removes: list[str]
+    previous: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,11 +72,18 @@ class Change:
 
     Attributes:
       added: directories below the output and their parts that move in.
-      removed: names of the output's parts that go.
+      stays: the parts of the output that stay.
+      removes: paths below the directory of what goes.
     """
 
     added: list[Output]
-    removed: list[str]
+    stays: Output
+    removes: list[str]
+
+    @property
+    def images(self) -> int:
+        """Rows and error rows of the output as it will be."""
+        return sum(output.rows + output.errors for output in (self.stays, *self.added))
 
 
 def staging(output: Output) -> Output:
@@ -82,30 +112,59 @@ def prepare(output: Output, drop: dict[str, set[str]], drop_staged: dict[str, se
             pass
     for name in drop_staged:
         staged.parts.pop(name, None)
-    return Change([staged, copies.refresh()], sorted(drop))
+    return replacing(output, [staged, copies.refresh()], drop)
 
 
-def publish(output: Output, change: Change) -> None:
+def replacing(output: Output, added: list[Output], names: Collection[str]) -> Change:
+    """The change that puts parts in place of those of the given names."""
+    removed = Output(output.directory, {name: output.parts[name] for name in sorted(names)})
+    stays = {name: part for name, part in output.parts.items() if name not in names}
+    return Change(added, Output(output.directory, stays), removed.files)
+
+
+def replacing_all(output: Output, drop_staged: dict[str, set[str]]) -> Change:
+    """The change that puts what is staged in place of all that is there, readable or not."""
+    added = prepare(Output(output.directory), {}, drop_staged).added
+    removes = output.all_names()
+    errors = storage.list_names(output.path(ERRORS_DIRECTORY))
+    removes += [f"{ERRORS_DIRECTORY}/{name}" for name in errors]
+    return Change(added, Output(output.directory), removes)
+
+
+def publish(output: Output, change: Change, keeping: Keeping, look: Look) -> None:
     """Makes the change the new state of the output.
 
     Killed before the journal is written it leaves the state before, after that the state after it.
+
+    Args:
+      output: the directory.
+      change: what is decided.
+      keeping: how long what goes stays for those who read it.
+      look: raises if the output is another run's by now.
     """
     moves: list[tuple[str, str]] = []
     for added in change.added:
         directory = added.directory.removeprefix(output.directory.rstrip("/") + "/")
         files = sorted(added.files, key=is_part_name)
         moves += [(f"{directory}/{name}", name) for name in files]
-    removed = Output(output.directory, {name: output.parts[name] for name in change.removed})
-    generation = snapshot.read_snapshot(output.directory).generation + 1
-    journal = Journal(generation, moves, removed.files)
+    arriving = {target for _, target in moves}
+    removes = [name for name in change.removes if name not in arriving]
+    generation = snapshot.read_snapshot(output.directory).generation
+    kept_in = "" if keeping.nothing else replaced_in(generation, time.time())
+    journal = Journal(generation + 1, moves, removes, kept_in)
+    look()
     faults.reached("before_journal")
     storage.write_text(output.path(JOURNAL_FILE), json.dumps(dataclasses.asdict(journal)) + "\n")
     faults.reached("after_journal")
-    roll_forward(output)
+    roll_forward(output, look)
 
 
-def roll_forward(output: Output) -> bool:
+def roll_forward(output: Output, look: Look) -> bool:
     """Brings a change that is decided to its end; returns whether there was one.
+
+    Args:
+      output: the directory.
+      look: raises if the output is another run's by now.
 
     Raises:
       UserError: the journal is damaged.
@@ -113,17 +172,26 @@ def roll_forward(output: Output) -> bool:
     journal = read_journal(output)
     if journal is None:
         return False
-    storage.move([(output.path(source), output.path(to)) for source, to in journal.moves])
+    look = _now_and_then(look)
+    _move(output, journal.moves, look)
     faults.reached("after_moves")
     removed = set(journal.removes)
-    state = Output(output.directory).refresh()
-    state.parts = {name: part for name, part in state.parts.items() if name not in removed}
+    state = Output(output.directory).refresh(without=removed)
+    look()
     if snapshot.read_snapshot(output.directory).generation < journal.generation:
         snapshot.write_snapshot(output.directory, journal.generation, state.files)
     faults.reached("after_snapshot")
-    storage.delete([output.path(name) for name in journal.removes])
-    storage.delete([output.path(name) for name in (STAGING_DIRECTORY, COPIES_DIRECTORY)])
+    if journal.previous:
+        _move(output, [(name, f"{journal.previous}/{name}") for name in journal.removes], look)
+    else:
+        for name in journal.removes:
+            look()
+            storage.delete([output.path(name)])
+    for name in (STAGING_DIRECTORY, COPIES_DIRECTORY):
+        look()
+        storage.delete([output.path(name)])
     faults.reached("after_removes")
+    look()
     storage.delete([output.path(JOURNAL_FILE)])
     return True
 
@@ -146,3 +214,36 @@ def read_journal(output: Output) -> Journal | None:
         raise UserError(
             f"{path}: is damaged ({error}); --overwrite starts the output anew"
         ) from error
+
+
+def discard_damaged(output: Output) -> None:
+    """Deletes a journal or snapshot that says nothing: for who is about to replace all there is."""
+    try:
+        read_journal(output)
+    except UserError:
+        storage.delete([output.path(JOURNAL_FILE)])
+    try:
+        snapshot.read_snapshot(output.directory)
+    except ValueError:
+        storage.delete([output.path(SNAPSHOT_FILE)])
+
+
+def _move(output: Output, moves: list[tuple[str, str]], look: Look) -> None:
+    for first in range(0, len(moves), _MOVES_AT_ONCE):
+        look()
+        some = moves[first : first + _MOVES_AT_ONCE]
+        storage.move([(output.path(source), output.path(target)) for source, target in some])
+
+
+def _now_and_then(look: Look) -> Look:
+    """Looks if the last time is too long ago, whatever this process did meanwhile: also slept."""
+    looked = -float("inf")
+
+    def look_if_late() -> None:
+        nonlocal looked
+        now = time.clock_gettime(_CLOCK)
+        if now - looked >= _LOOK_SECONDS:
+            look()
+            looked = now
+
+    return look_if_late

@@ -14,39 +14,24 @@ from collections.abc import Sequence
 from typing import Any
 
 from pipeline.options import program
+from pipeline.output import previous
 from pipeline.output.directory import Output
+from pipeline.output.previous import Keeping
+from pipeline.output.publish import Look
 from transforms import storage
 from transforms.dataset import snapshot
 from transforms.dataset.layout import (
     COPIES_DIRECTORY,
     ERRORS_DIRECTORY,
-    JOURNAL_FILE,
-    LEASE_FILE,
     PLAN_DIRECTORY,
     RUN_FILE,
-    SNAPSHOT_FILE,
     STAGING_DIRECTORY,
     SUCCESS_FILE,
-    is_ours,
-    is_part_name,
     is_temporary,
 )
 from transforms.errors import UserError, one_line
 
 _SECRET = re.compile(r"secret|token|password|access_key|key_id|connection_string")
-
-
-def overwrite(output: Output) -> None:
-    """Deletes an earlier output; the lease stays.
-
-    First the signs that it is finished, then the parts, then what parts refer to, last a journal:
-    killed at any moment it leaves a directory that can be continued.
-    """
-    order = {SUCCESS_FILE: 0, RUN_FILE: 0, SNAPSHOT_FILE: 0, JOURNAL_FILE: 3}
-    names = [name for name in storage.list_names(output.directory) if is_ours(name)]
-    names.sort(key=lambda name: order.get(name, 1 if is_part_name(name) else 2))
-    storage.delete([output.path(name) for name in names if name != LEASE_FILE])
-    output.parts.clear()
 
 
 def refuse_other_settings(output: Output, fingerprint: dict[str, str]) -> None:
@@ -69,6 +54,15 @@ def refuse_other_settings(output: Output, fingerprint: dict[str, str]) -> None:
                 f"--output {output.directory}: made with other settings: {'; '.join(differing)}. "
                 "Give another --output, or --overwrite to start anew"
             )
+
+
+def is_of_other_settings(output: Output, fingerprint: dict[str, str]) -> bool:
+    """Whether a part of a directory cannot be read, or was made with other settings."""
+    try:
+        refuse_other_settings(output, fingerprint)
+    except UserError:
+        return True
+    return False
 
 
 def differences(was: dict[str, str], now: dict[str, str]) -> list[str]:
@@ -95,8 +89,7 @@ def clear_temporaries(output: Output) -> None:
 
 
 def start(output: Output, run: dict[str, Any]) -> None:
-    """Says which run is at work, and takes back what says that the output is finished."""
-    storage.delete([output.path(SUCCESS_FILE), output.path(RUN_FILE)])
+    """Says which run is at work and what it has to do."""
     storage.write_text(output.path(PLAN_DIRECTORY, f"{run['run_id']}.json"), _json(run))
 
 
@@ -129,26 +122,32 @@ def read_started(output: Output) -> dict[str, Any] | None:
     return _read_json(paths[-1]) if paths else None
 
 
-def finish(output: Output, report: dict[str, Any], succeeded: bool) -> None:
+def finish_unpublished(output: Output, report: dict[str, Any]) -> None:
+    """Writes `_run.json` of a run that failed its checks; what readers go by stays as it is."""
+    storage.write_text(output.path(RUN_FILE), _json(report))
+    storage.delete([output.path(PLAN_DIRECTORY)])
+
+
+def finish(output: Output, report: dict[str, Any], keeping: Keeping, look: Look) -> None:
     """Clears what was temporary, then writes `_snapshot.json`, `_run.json` and `_SUCCESS`.
 
     Args:
       output: with all its parts.
       report: what goes into `_run.json`.
-      succeeded: whether there will be a `_SUCCESS`.
+      keeping: how long what was replaced stays for those who read it.
+      look: raises if the output is another run's by now.
     """
+    look()
     named = set(output.files)
     errors = [
         f"{ERRORS_DIRECTORY}/{name}" for name in storage.list_names(output.path(ERRORS_DIRECTORY))
     ]
     storage.delete([output.path(name) for name in errors if name not in named])
     storage.delete([output.path(name) for name in (PLAN_DIRECTORY, STAGING_DIRECTORY)])
-    before = snapshot.read_snapshot(output.directory)
-    if before.generation == 0 or set(before.checksums) != named:
-        snapshot.write_snapshot(output.directory, before.generation + 1, output.files)
+    state = snapshot.update_snapshot(output.directory, output.files)
+    previous.clear(output, state.generation, keeping)
     storage.write_text(output.path(RUN_FILE), _json(report))
-    if succeeded:
-        storage.write_text(output.path(SUCCESS_FILE), "")
+    storage.write_text(output.path(SUCCESS_FILE), "")
 
 
 def without_secrets(argv: Sequence[str]) -> list[str]:

@@ -66,7 +66,7 @@ class Status:
 def tell(found: Observation) -> Status:
     """What it means."""
     held, files = found.lease, found.files
-    live = held is not None and held.is_live()
+    live = held is not None and held.seems_live()
     state = _state(found, live)
     plan = None if state == "finished" else _plan_to_tell(found, live)
     shards = plan.shards if plan else frozenset()
@@ -80,8 +80,7 @@ def tell(found: Observation) -> Status:
         elif state == "running" and run.images_per_second:
             seconds_left = round((run.total - run.done) / run.images_per_second, 1)
         elif state == "interrupted":
-            words = [word for word in plan.arguments if word != "--overwrite"]
-            continue_with = run_record.command_line(words)
+            continue_with = run_record.command_line(plan.arguments)
     commits = [files[path].modified for path in (mine.values() if plan and live else found.parts)]
     seen = [path for path in found.parts if "/" not in path]
     return Status(
@@ -105,8 +104,11 @@ def tell(found: Observation) -> Status:
 
 def _state(found: Observation, live: bool) -> State:
     journal = JOURNAL_FILE in found.files
-    left = journal or any(path.startswith((PLANS, STAGED)) for path in found.files)
-    run_id = found.over and found.over.run_id
+    over = found.over
+    # What a run has staged that failed its checks waits there, and is no sign that it is at work.
+    unfinished = (PLANS, STAGED) if over is None or over.succeeded else (PLANS,)
+    left = journal or any(path.startswith(unfinished) for path in found.files)
+    run_id = over and over.run_id
     if run_id and (found.lease.run_id == run_id if found.lease else not left):
         return "finished"
     if live:

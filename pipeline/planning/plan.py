@@ -8,14 +8,13 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
-from collections.abc import Iterable, Sequence
-
-import pyarrow as pa
+from collections.abc import Collection, Iterator, Sequence
+from typing import NamedTuple
 
 from pipeline import exit_codes
 from pipeline.options.values import Mode
-from pipeline.output.directory import Output
-from transforms.errors import UserError
+from pipeline.output.directory import Output, PartIds
+from transforms.errors import UserError, was_read
 from transforms.refs import ImageRef
 
 
@@ -40,8 +39,12 @@ class Plan:
       gone: rows and error rows of images that the inputs no longer hold and that are taken out.
       kept: rows and error rows of images that the inputs do not hold and that stay.
       staged: images to be published that a run computed which was interrupted.
+      stale: ids of images that were to be computed anew and could not be read: their rows stay.
       drop: ids to take out of each part, by part name.
       drop_staged: the same for the parts in the staging directory.
+      rows_changed: of these, ids of rows (not error rows) that make room for their images.
+      failed_before: ids of error rows that readers have and whose images are tried again.
+      replaces_all: whether nothing of what is there stays.
     """
 
     todo: list[ImageRef]
@@ -54,13 +57,38 @@ class Plan:
     gone: int = 0
     kept: int = 0
     staged: int = 0
+    stale: Sequence[str] = ()
     drop: dict[str, set[str]] = dataclasses.field(default_factory=dict)
     drop_staged: dict[str, set[str]] = dataclasses.field(default_factory=dict)
+    rows_changed: set[str] = dataclasses.field(default_factory=set)
+    failed_before: set[str] = dataclasses.field(default_factory=set)
+    replaces_all: bool = False
 
     @property
     def replaces(self) -> bool:
         """Whether rows that are there give way, so that the result must appear as a whole."""
-        return bool(self.drop or self.staged)
+        return bool(self.drop or self.staged or self.replaces_all)
+
+    def keeping(self, unread: dict[str, set[str]]) -> Plan:
+        """The plan in which the rows of images that could not be read now stay as they are.
+
+        The error rows of this try are left out of what is published, and so the next run finds
+        these images changed again.
+
+        Args:
+          unread: ids of some of `rows_changed`, by the staged part with their error rows.
+        """
+        stale = set[str]().union(*unread.values())
+        drop = {name: ids - stale for name, ids in self.drop.items()}
+        names = self.drop_staged.keys() | unread.keys()
+        return dataclasses.replace(
+            self,
+            drop={name: ids for name, ids in drop.items() if ids},
+            drop_staged={
+                name: self.drop_staged.get(name, set()) | unread.get(name, set()) for name in names
+            },
+            stale=sorted(stale),
+        )
 
 
 def make_plan(
@@ -70,6 +98,7 @@ def make_plan(
     mode: Mode,
     retry_errors: bool,
     unlisted: Sequence[str] = (),
+    published: Collection[str] = (),
 ) -> Plan:
     """Compares the inputs with what is committed.
 
@@ -78,9 +107,11 @@ def make_plan(
       output: with all its parts.
       staging: parts that a replacing run left which was interrupted.
       mode: "append" leaves rows of changed and gone images as they are, "sync" replaces and
-        removes them.
-      retry_errors: whether error rows are tried again.
+        removes them. Error rows of changed images, and of those that may be read a while later,
+        are tried again in both.
+      retry_errors: whether all error rows are.
       unlisted: directories that the listing could not look into.
+      published: names of the parts that readers have.
 
     Raises:
       UserError: a part or a file of error rows cannot be read.
@@ -90,32 +121,38 @@ def make_plan(
     done: set[str] = set()
     counts: collections.Counter[str] = collections.Counter()
     drop: collections.defaultdict[str, set[str]] = collections.defaultdict(set)
+    rows_changed: set[str] = set()
+    failed_before: set[str] = set()
     for part in output.ids():
-        for table, is_error in ((part.rows, False), (part.errors, True)):
-            for image_id, uri, version in _rows(table):
-                ref = wanted.get(image_id)
-                if ref is None:
-                    fate = "gone" if mode == "sync" and not unseen.holds(uri) else "kept"
-                elif (ref.uri, ref.version) != (uri, version):
-                    fate = "changed"
-                else:
-                    fate = "retried" if is_error and retry_errors else "unchanged"
-                counts[fate] += 1
-                if fate in ("gone", "retried") or (fate == "changed" and mode == "sync"):
-                    drop[part.name].add(image_id)
-                elif ref is not None:
-                    done.add(ref.id)
+        for row in _rows(part):
+            ref = wanted.get(row.id)
+            if ref is None:
+                fate = "gone" if mode == "sync" and not unseen.holds(row.uri) else "kept"
+            elif (ref.uri, ref.version) != (row.uri, row.version):
+                fate = "retried" if row.failed and mode == "append" else "changed"
+            else:
+                again = row.failed and (retry_errors or row.may_pass)
+                fate = "retried" if again else "unchanged"
+            counts[fate] += 1
+            if fate in ("gone", "retried") or (fate == "changed" and mode == "sync"):
+                drop[part.name].add(row.id)
+                if row.failed and fate != "gone" and part.name in published:
+                    failed_before.add(row.id)
+                elif fate == "changed" and not row.failed:
+                    rows_changed.add(row.id)
+            elif ref is not None:
+                done.add(ref.id)
     new = len(refs) - counts["changed"] - counts["retried"] - counts["unchanged"]
     drop_staged: collections.defaultdict[str, set[str]] = collections.defaultdict(set)
     for part in staging.ids():
-        for table in (part.rows, part.errors):
-            for image_id, uri, version in _rows(table):
-                ref = wanted.get(image_id)
-                if ref and (ref.uri, ref.version) == (uri, version) and ref.id not in done:
-                    done.add(ref.id)
-                    counts["staged"] += 1
-                else:
-                    drop_staged[part.name].add(image_id)
+        for row in _rows(part):
+            ref = wanted.get(row.id)
+            fits = ref is not None and (ref.uri, ref.version) == (row.uri, row.version)
+            if fits and row.id not in done and row.was_read:
+                done.add(row.id)
+                counts["staged"] += 1
+            else:
+                drop_staged[part.name].add(row.id)
     todo = [ref for ref in refs if ref.id not in done]
     return Plan(
         todo=todo,
@@ -130,6 +167,8 @@ def make_plan(
         staged=counts["staged"],
         drop=dict(drop),
         drop_staged=dict(drop_staged),
+        rows_changed=rows_changed,
+        failed_before=failed_before,
     )
 
 
@@ -166,5 +205,22 @@ class _Unseen:
         return uri in self._files or uri.startswith(self._directories)
 
 
-def _rows(table: pa.Table) -> Iterable[tuple[str, str, str]]:
-    return zip(*(table[name].to_pylist() for name in ("id", "uri", "version")), strict=True)
+class _Row(NamedTuple):
+    """A row or an error row; `may_pass` and `was_read` tell of an error row what it says."""
+
+    id: str
+    uri: str
+    version: str
+    failed: bool = False
+    may_pass: bool = False
+    was_read: bool = True
+
+
+def _rows(part: PartIds) -> Iterator[_Row]:
+    """The rows, then the error rows of a part."""
+    yield from map(_Row, *(part.rows[name].to_pylist() for name in ("id", "uri", "version")))
+    names = ("id", "uri", "version", "stage", "error_type", "transient")
+    for image_id, uri, version, stage, error_type, transient in zip(
+        *(part.errors[name].to_pylist() for name in names), strict=True
+    ):
+        yield _Row(image_id, uri, version, True, transient, was_read(stage, error_type))

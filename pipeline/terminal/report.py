@@ -12,9 +12,9 @@ from typing import Any
 
 from pipeline import PROGRAM, __version__
 from pipeline.options.values import RunOptions
+from pipeline.outcome import Outcome
 from pipeline.output import run_record
 from pipeline.output.directory import Output
-from pipeline.planning.plan import Plan
 from pipeline.settings import Settings
 from pipeline.terminal.words import count
 from transforms.batches import StageSeconds
@@ -33,6 +33,9 @@ _IN_TURN = {
 # A shorter run is mostly first answers and last files.
 _SECONDS_FOR_A_RATE = 10.0
 
+# Ids of images whose rows stay as they could not be read: so many in the run's record.
+MOST_STALE = 1000
+
 
 @dataclasses.dataclass(frozen=True)
 class Finished:
@@ -42,35 +45,43 @@ class Finished:
       run_id: of the run.
       started: when it began, in seconds since the epoch.
       pipeline_seconds: how long its pipeline ran.
-      succeeded: whether no more images failed than `--max_error_rate` allows.
-      plan: what there was to do.
+      outcome: what became of what it computed.
       passed_over: files among the inputs that are no images, by suffix.
       parts: those that it computed.
       output: with all its parts.
+      shown: where the error rows lie that are told of: with what waits to be published, if nothing
+        was.
     """
 
     run_id: str
     started: float
     pipeline_seconds: float
-    succeeded: bool
-    plan: Plan
+    outcome: Outcome
     passed_over: collections.Counter[str]
     parts: Sequence[Part]
     output: Output
+    shown: Output
 
 
-def summary(report: dict[str, Any], output: Output) -> list[str]:
-    """The five lines at the end, and one for an example of each type of error."""
+def summary(report: dict[str, Any], output: Output, shown: Output) -> list[str]:
+    """The five lines at the end, and one for an example of each type of error.
+
+    Args:
+      report: the content of `_run.json`.
+      output: the directory.
+      shown: where the error rows lie that are told of.
+    """
     counts = report["counts"]
     types = ", ".join(f"{number:,} {name}" for name, number in report["error_types"].items())
     errors = f"{counts['errors']:,}"
     if counts["errors"]:
-        errors += f" ({types}), in {output.path(ERRORS_DIRECTORY)}"
+        errors += f" ({types}), in {shown.path(ERRORS_DIRECTORY)}"
     return [
         f"images   {counts['matched']:,} matched: {counts['rows_of_this_run']:,} rows and "
         f"{counts['errors_of_this_run']:,} errors now, {counts['done_before']:,} done before",
         f"errors   {errors}",
         *_examples(report),
+        *_stale(report),
         f"rate     {_rate(report)}",
         f"time     {_shares(report['seconds'])}",
         f"output   {output.directory}: {count(counts['parts'], 'part')}, "
@@ -83,14 +94,14 @@ def run_report(options: RunOptions, settings: Settings, run: Finished) -> dict[s
     """The content of `_run.json`."""
     ended = time.time()
     stages = {stage: sum(part.seconds.get(stage, 0.0) for part in run.parts) for stage in _STAGES}
-    plan, output = run.plan, run.output
-    errors = output.error_examples()
+    plan, output = run.outcome.plan, run.output
+    errors = run.shown.error_examples()
     return {
         "run_id": run.run_id,
         "command": run_record.command_line(options.words),
         "arguments": run_record.without_secrets(options.words),
         "mode": options.output.mode,
-        "succeeded": run.succeeded,
+        "succeeded": run.outcome.published,
         "started": run_record.iso(run.started),
         "ended": run_record.iso(ended),
         "counts": {
@@ -101,12 +112,15 @@ def run_report(options: RunOptions, settings: Settings, run: Finished) -> dict[s
             "retried": plan.retried,
             "unchanged": plan.unchanged,
             "kept": plan.kept,
+            "stale": len(plan.stale),
+            "tried": run.outcome.tried.images,
+            "failed": run.outcome.tried.failed,
             "done_before": plan.matched - plan.computes,
             "rows_of_this_run": sum(part.rows for part in run.parts),
             "errors_of_this_run": sum(part.errors for part in run.parts),
             "parts": len(output.parts),
             "rows": output.rows,
-            "errors": output.errors,
+            "errors": run.shown.errors,
             "passed_over": run.passed_over.total(),
         },
         "error_types": {name: example.count for name, example in errors.items()},
@@ -119,7 +133,8 @@ def run_report(options: RunOptions, settings: Settings, run: Finished) -> dict[s
             "pipeline": round(run.pipeline_seconds, 3),
             **{stage: round(seconds, 3) for stage, seconds in stages.items()},
         },
-        "max_error_rate": options.limits.max_error_rate,
+        "stale": list(plan.stale[:MOST_STALE]),
+        "max_error_rate": run.outcome.max_error_rate,
         "versions": _versions(),
         "fingerprint": dict(settings.part_format.fingerprint),
         "parity": settings.parity and dataclasses.asdict(settings.parity),
@@ -130,6 +145,16 @@ def _examples(report: dict[str, Any]) -> list[str]:
     return [
         f"         {name}, such as {example['id']}: {example['message']}"
         for name, example in report["error_examples"].items()
+    ]
+
+
+def _stale(report: dict[str, Any]) -> list[str]:
+    stale = report["counts"]["stale"]
+    if not stale:
+        return []
+    return [
+        f"stale    {count(stale, 'image')} could not be read, such as {report['stale'][0]}: the "
+        "rows of before stay, and the next run tries again"
     ]
 
 

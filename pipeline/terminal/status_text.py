@@ -63,9 +63,7 @@ def _state(status: Status) -> str:
     if status.state == "running" and run and run.done == run.total:
         return f"{words}: all images are done; checking and publishing"
     if status.state == "finished" and run and not run.succeeded:
-        return f"{words}, with more errors than --max_error_rate allows"
-    if status.continue_with and run and "--overwrite" in run.command.split():
-        return f"{words}, but without --overwrite"
+        return f"{words}, with more errors than --max_error_rate allows: nothing was published"
     return words
 
 

@@ -139,7 +139,7 @@ class Job:
     def check_nothing_temporary(self) -> None:
         """What a finished run leaves: parts and their descriptions."""
         names = {path.name for path in self.output.iterdir()} - set(self.parts())
-        assert names <= {"_SUCCESS", "_run.json", "_snapshot.json", "_errors"}, names
+        assert names <= {"_SUCCESS", "_run.json", "_snapshot.json", "_errors", "_previous"}, names
         assert not list(self.output.rglob(f"{TEMPORARY_PREFIX}*"))
 
 

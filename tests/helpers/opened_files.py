@@ -1,4 +1,4 @@
-"""How often the files of a directory are opened, by whatever process: the kernel counts (inotify)."""
+"""How often the files of a directory are opened, by whatever process: the kernel counts."""
 
 from __future__ import annotations
 

@@ -27,12 +27,13 @@ def commit(
     rows: int,
     errors: Sequence[Exception] = (),
     fingerprint: Mapping[str, str] = SETTINGS,
+    seconds: float = 1.0,
 ) -> Part:
     """Commits a part; ids are `<shard>/0`, `<shard>/1`, …, versions `v0`, `v1`, …."""
     size = rows + len(errors)
     refs = [ImageRef(f"{shard}/{number}", "a.png", f"v{number}") for number in range(size)]
     return commit_refs(
-        directory, shard, refs[:rows], zip(refs[rows:], errors, strict=True), fingerprint
+        directory, shard, refs[:rows], zip(refs[rows:], errors, strict=True), fingerprint, seconds
     )
 
 
@@ -42,6 +43,7 @@ def commit_refs(
     rows: Sequence[ImageRef],
     errors=(),
     fingerprint: Mapping[str, str] = SETTINGS,
+    seconds: float = 1.0,
 ) -> Part:
     """Commits a part with these rows and with error rows of the pairs of ref and exception."""
     error_rows = tuple(error_row(ref, "decode", error) for ref, error in errors)
@@ -51,7 +53,7 @@ def commit_refs(
         tuple(ImageRow(ref, 20, 30) for ref in rows),
         error_rows,
         BatchPlace(shard, size, 0, size),
-        seconds=StageSeconds(read=1.0, decode=2.0, infer=3.0),
+        seconds=StageSeconds(read=seconds, decode=2.0, infer=3.0),
     )
     part_format = PartFormat(
         "feature_vector", width=2, fingerprint=tuple(sorted(fingerprint.items()))

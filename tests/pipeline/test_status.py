@@ -80,7 +80,7 @@ def halted_run(tmp_path: pathlib.Path, model: pathlib.Path) -> Iterator[subproce
     write_random_images(tmp_path / "in", 6000, suffix=".jpg")
     (tmp_path / "in" / "empty.png").write_bytes(b"")
     command = ["--input", tmp_path / "in", "--output", tmp_path / "out", "--model", model]
-    command += ["--engine", "openvino", "--rows_per_file", 100, "--overwrite"]
+    command += ["--engine", "openvino", "--rows_per_file", 100]
     process = start(
         [sys.executable, "-m", "pipeline.run", *command],
         stdout=subprocess.DEVNULL,
@@ -137,7 +137,7 @@ def test_too_many_errors_are_told(
     arguments = ["--input", tmp_path / "in", "--output", tmp_path / "out", "--model", tiny_model]
     assert run_here(*arguments).code == 1
     assert lines(capfd, tmp_path / "out")["state"].endswith(
-        "more errors than --max_error_rate allows"
+        "more errors than --max_error_rate allows: nothing was published"
     )
     assert told(capfd, tmp_path / "out")["succeeded"] is False
 
@@ -194,8 +194,7 @@ def test_a_run_is_watched_at_work_and_after_kill_9(
         assert killed["lease"]["live"] is False
         assert killed["seconds_left"] is None
         text = lines(capfd, out)
-        how = "interrupted: run the same command again to continue, but without --overwrite"
-        assert text["state"] == how
+        assert text["state"] == "interrupted: run the same command again to continue"
         assert text["lease"].startswith("dead: run ")
         assert text[""] == killed["continue_with"]
         assert watching(out, "--json").communicate(timeout=PATIENCE_SECONDS) == (

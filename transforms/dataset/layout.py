@@ -19,6 +19,7 @@ PLAN_DIRECTORY = "_plan"
 JOURNAL_FILE = "_publish.json"
 STAGING_DIRECTORY = "_staging"
 COPIES_DIRECTORY = "_copies"
+PREVIOUS_DIRECTORY = "_previous"
 
 _OURS = frozenset(
     {
@@ -29,6 +30,7 @@ _OURS = frozenset(
         JOURNAL_FILE,
         STAGING_DIRECTORY,
         COPIES_DIRECTORY,
+        PREVIOUS_DIRECTORY,
         SNAPSHOT_FILE,
         ERRORS_DIRECTORY,
     }

@@ -15,6 +15,9 @@ from transforms import storage
 
 FOOTER_KEY = b"image_features"
 
+# Of a part that says none, 1. A reader of this version reads all up to it.
+FORMAT_VERSION = 1
+
 
 @dataclasses.dataclass(frozen=True)
 class Part:
@@ -26,6 +29,9 @@ class Part:
       errors_file: name of the file in `_errors/` with the error rows, or None.
       seconds: time spent by stage, as in `StageSeconds`.
       fingerprint: the settings that decided the numbers.
+      versions: of the libraries that computed them, by name; {} where an earlier program did not
+        tell.
+      format_version: of the format of the part.
     """
 
     shard: str
@@ -34,6 +40,8 @@ class Part:
     errors_file: str | None
     seconds: dict[str, float]
     fingerprint: dict[str, str]
+    versions: dict[str, str] = dataclasses.field(default_factory=dict)
+    format_version: int = FORMAT_VERSION
 
 
 def read_part(path: str) -> Part:
@@ -46,10 +54,14 @@ def read_part(path: str) -> Part:
         with storage.arrow_input(path) as file:
             metadata = pq.read_metadata(file).metadata or {}
         footer = json.loads(metadata[FOOTER_KEY])
-        return Part(**{field.name: footer[field.name] for field in dataclasses.fields(Part)})
+        known = {field.name for field in dataclasses.fields(Part)}
+        part = Part(**{name: value for name, value in footer.items() if name in known})
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path} is damaged: {error}") from error
-    except KeyError as error:
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} was not written by this program") from error
+    if part.format_version > FORMAT_VERSION:
         raise ValueError(
-            f"{path} was not written by this program, or by another version of it"
-        ) from error
+            f"{path} was written by a newer version of this program ({footer.get('program')})"
+        )
+    return part

@@ -55,7 +55,8 @@ def copy_parts(
             seconds.update(part.seconds)
         errors_file = write_errors(target, shard, errors) if len(errors) else None
         fingerprint = before[0].fingerprint
-        new = Part(shard, rows, len(errors), errors_file, dict(seconds), fingerprint)
+        versions = before[0].versions if len({str(p.versions) for p in before}) == 1 else {}
+        new = Part(shard, rows, len(errors), errors_file, dict(seconds), fingerprint, versions)
         write_footer(parquet, new, program)
         parquet.close()
         if not rows and not len(errors):

@@ -18,6 +18,7 @@ import pyarrow.fs
 
 from transforms import storage
 from transforms.dataset.layout import SNAPSHOT_FILE
+from transforms.dataset.replaced import SnapshotFiles
 
 _CHECKSUM_THREADS = 8
 
@@ -61,15 +62,12 @@ def read_snapshot(directory: str) -> Snapshot:
 def write_snapshot(directory: str, generation: int, paths: Sequence[str]) -> Snapshot:
     """Makes `paths`, below the directory, its state in one atomic step.
 
-    Files of the snapshot before that are older than it keep the checksum that was taken then.
+    Files of the snapshot before that are not newer than it keep the checksum that was taken then.
     """
-    before = read_snapshot(directory).checksums
-    written = storage.modified(storage.join(directory, SNAPSHOT_FILE))
+    known = _checksums_that_hold(directory, read_snapshot(directory))
 
     def checksum(name: str) -> str:
-        path = storage.join(directory, name)
-        known = before.get(name)
-        return known if known and storage.modified(path) < written else storage.checksum(path)
+        return known.get(name) or storage.checksum(storage.join(directory, name))
 
     names = sorted(paths)
     with concurrent.futures.ThreadPoolExecutor(_CHECKSUM_THREADS) as pool:
@@ -80,10 +78,33 @@ def write_snapshot(directory: str, generation: int, paths: Sequence[str]) -> Sna
     return snapshot
 
 
+def update_snapshot(directory: str, paths: Sequence[str]) -> Snapshot:
+    """Makes `paths` the state of the directory if it is another one, by names or by content."""
+    before = read_snapshot(directory)
+    holds = _checksums_that_hold(directory, before)
+    if before.generation and holds.keys() == before.checksums.keys() == set(paths):
+        return before
+    return write_snapshot(directory, before.generation + 1, paths)
+
+
+def _checksums_that_hold(directory: str, snapshot: Snapshot) -> dict[str, str]:
+    """Of files that were not written since the snapshot was."""
+    files = storage.list_files(directory)
+    if SNAPSHOT_FILE not in files:
+        return {}
+    written = files[SNAPSHOT_FILE].modified
+    return {
+        name: checksum
+        for name, checksum in snapshot.checksums.items()
+        if name in files and files[name].modified <= written
+    }
+
+
 def open_features(directory: str) -> ds.Dataset:
     """The dataset of the last finished run, to be scanned with filters and columns.
 
-    A later run may delete files of this state: a scan then fails, and never mixes two states.
+    A later run may replace files of this state: they stay readable here as long as its
+    `--keep_snapshots` and `--keep_hours` say; a scan then fails, and never mixes two states.
 
     Args:
       directory: an output directory, local or `gs://`, `s3://`, `hdfs://`.
@@ -128,4 +149,5 @@ def _dataset(directory: str, snapshot: Snapshot) -> ds.Dataset:
     else:
         filesystem, root = pyarrow.fs.FileSystem.from_uri(directory)
     paths = [storage.join(root, name) for name in snapshot.parts]
-    return ds.dataset(paths, filesystem=filesystem, format="parquet")
+    files = pyarrow.fs.PyFileSystem(SnapshotFiles(filesystem, root, snapshot.generation))
+    return ds.dataset(paths, filesystem=files, format="parquet")

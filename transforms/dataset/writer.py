@@ -7,8 +7,11 @@ not count.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import hashlib
+import importlib.metadata
 import json
 import time
 from collections.abc import Callable
@@ -63,6 +66,16 @@ def write_errors(output: str, shard: str, table: pa.Table) -> str:
     path = storage.join(output, ERRORS_DIRECTORY, name)
     storage.write_atomically(path, lambda local_path: pq.write_table(table, local_path))
     return name
+
+
+@functools.cache
+def _library_versions() -> dict[str, str]:
+    """Of what computes here: not everything that changes a last bit is in the fingerprint."""
+    versions = {}
+    for name in ("tensorflow", "openvino"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions
 
 
 class PartWriter:
@@ -150,6 +163,7 @@ class PartWriter:
             errors_file=errors_file,
             seconds={stage: round(spent, 4) for stage, spent in seconds.items()},
             fingerprint=dict(self._format.fingerprint),
+            versions=_library_versions(),
         )
         write_footer(parquet, part, self._format.program)
         parquet.close()

@@ -51,8 +51,10 @@ DEFAULTS: dict[str, object] = {
     "overwrite": False,
     "mode": "append",
     "retry_errors": False,
+    "keep_snapshots": 1,
+    "keep_hours": 0.0,
     "max_gone_rate": 0.5,
-    "max_error_rate": 0.5,
+    "max_error_rate": None,
     "verbose": False,
 }
 

@@ -37,6 +37,7 @@ def test_of_runs_that_start_at_once_exactly_one_gets_the_lease(store: Store) -> 
 def race_on(store: Store) -> None:
     object_stores.connect(store)
     race(f"{store.uri}/raced", runners=4, rounds=1)
+    lease.DEAD_AFTER_SECONDS = 0.05
     dead = json.dumps(dataclasses.asdict(elsewhere(renewed=0)))
     assert write_if_unchanged(f"{store.uri}/raced/_lease.json", dead, None)
     race(f"{store.uri}/raced", runners=4, rounds=1)
@@ -57,9 +58,10 @@ def test_a_lease_is_renewed_while_it_is_held_and_gone_afterwards(
     assert lease.read_lease(output) is None
 
 
-def test_a_dead_run_is_taken_over(store: Store) -> None:
+def test_a_dead_run_is_taken_over(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "DEAD_AFTER_SECONDS", 0.05)
     output = Output(f"{store.uri}/dead")
-    dead = elsewhere(renewed=time.time() - lease.DEAD_AFTER_SECONDS - 1)
+    dead = elsewhere(renewed=time.time())
     write_if_unchanged(output.path("_lease.json"), json.dumps(dataclasses.asdict(dead)), None)
     with lease.held(output, "second") as before:
         assert before == dead

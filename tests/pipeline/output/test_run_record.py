@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
+import os
 import pathlib
 import shlex
+import time
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,13 +15,13 @@ import pytest
 from pipeline.output import run_record
 from pipeline.output.accounting import DuplicateIdsError, check_ids_unique
 from pipeline.output.directory import Output, open_output
+from pipeline.output.lease import LeaseLostError
+from pipeline.output.previous import Keeping
 from tests.helpers.outputs import (
     SETTINGS,
-    SPARK_PART,
     A,
     B,
     commit,
-    committed_ids,
     names_in,
     opened,
     orphan,
@@ -114,14 +115,14 @@ def test_a_part_that_cannot_be_read_is_named(tmp_path: pathlib.Path, damage) -> 
     assert f"part-{B}.parquet" in message
 
 
-# Start, finish, overwrite
+# Start, finish
 
 RUN = "0123456789ab"
 
 
-def finish(output: Output, report: dict, succeeded: bool) -> None:
+def finish(output: Output, report: dict) -> None:
     run_record.clear_temporaries(output)
-    run_record.finish(output, {"run_id": RUN} | report, succeeded)
+    run_record.finish(output, {"run_id": RUN} | report, Keeping(), lambda: None)
 
 
 def test_finishing_removes_what_is_temporary_and_says_so_last(tmp_path: pathlib.Path) -> None:
@@ -132,7 +133,7 @@ def test_finishing_removes_what_is_temporary_and_says_so_last(tmp_path: pathlib.
     (tmp_path / "_plan").mkdir()
     (tmp_path / "_plan" / "p-00000.parquet").touch()
     report = {"run_id": RUN, "counts": {"rows": 2}, "command": "ä"}
-    finish(opened(tmp_path), report, succeeded=True)
+    finish(opened(tmp_path), report)
 
     assert names_in(tmp_path) == [
         "_SUCCESS",
@@ -147,25 +148,54 @@ def test_finishing_removes_what_is_temporary_and_says_so_last(tmp_path: pathlib.
     assert (tmp_path / "_SUCCESS").read_bytes() == b""
 
 
-def test_a_failed_run_has_its_report_and_no_success(tmp_path: pathlib.Path) -> None:
+def test_a_run_that_failed_its_checks_leaves_what_readers_go_by(tmp_path: pathlib.Path) -> None:
     commit(tmp_path, A, 2)
-    finish(opened(tmp_path), {"succeeded": True}, succeeded=True)
+    finish(opened(tmp_path), {"succeeded": True})
+    before = (tmp_path / "_snapshot.json").read_bytes()
     run_record.start(opened(tmp_path), {"run_id": RUN})
-    assert not (tmp_path / "_SUCCESS").exists()
-    finish(opened(tmp_path), {"succeeded": False}, succeeded=False)
+    commit(tmp_path, B, 2)
+    run_record.finish_unpublished(opened(tmp_path), {"succeeded": False})
     assert json.loads((tmp_path / "_run.json").read_text())["succeeded"] is False
-    assert names_in(tmp_path) == ["_run.json", "_snapshot.json", f"part-{A}.parquet"]
+    assert (tmp_path / "_snapshot.json").read_bytes() == before
+    parts = [f"part-{shard}.parquet" for shard in (A, B)]
+    assert names_in(tmp_path) == ["_SUCCESS", "_run.json", "_snapshot.json", *parts]
+
+
+def test_who_lost_the_output_does_not_finish_it(tmp_path: pathlib.Path) -> None:
+    commit(tmp_path, A, 2)
+
+    def look() -> None:
+        raise LeaseLostError
+
+    with pytest.raises(LeaseLostError):
+        run_record.finish(opened(tmp_path), {}, Keeping(), look)
+    assert names_in(tmp_path) == [f"part-{A}.parquet"]
+
+
+def test_a_part_that_was_computed_again_has_its_new_checksum(tmp_path: pathlib.Path) -> None:
+    """Damaged, deleted as `verify` advises, and made again under the same name."""
+    commit(tmp_path, A, 2)
+    finish(opened(tmp_path), {})
+    path = tmp_path / f"part-{A}.parquet"
+    first = snapshot.read_snapshot(str(tmp_path))
+    path.unlink()
+    commit(tmp_path, A, 2, seconds=2.0)
+    os.utime(path, (time.time() + 1, time.time() + 1))
+    finish(opened(tmp_path), {})
+    second = snapshot.read_snapshot(str(tmp_path))
+    assert first.checksums[path.name] != second.checksums[path.name] == storage.checksum(str(path))
+    assert second.generation == first.generation + 1
 
 
 def test_finishing_lists_the_parts_that_readers_go_by(tmp_path: pathlib.Path) -> None:
     part = commit(tmp_path, A, 2, [CorruptImageError("y")])
-    finish(opened(tmp_path), {}, succeeded=True)
+    finish(opened(tmp_path), {})
     first = snapshot.read_snapshot(str(tmp_path))
     assert sorted(first.checksums) == [f"_errors/{part.errors_file}", f"part-{A}.parquet"]
-    finish(opened(tmp_path), {}, succeeded=True)
+    finish(opened(tmp_path), {})
     assert snapshot.read_snapshot(str(tmp_path)) == first  # nothing changed
     commit(tmp_path, B, 2)
-    finish(opened(tmp_path), {}, succeeded=False)
+    finish(opened(tmp_path), {})
     second = snapshot.read_snapshot(str(tmp_path))
     assert second.parts == [f"part-{A}.parquet", f"part-{B}.parquet"]
     assert second.generation > first.generation
@@ -202,70 +232,6 @@ def test_the_command_is_kept_without_its_secrets() -> None:
     assert command.startswith("python -m pipeline.run --input 'a b' ")
     assert "--s3_secret_access_key=***" in command
     assert command.endswith("--output out")
-
-
-def test_what_desktops_leave_behind_is_no_strangers_file(tmp_path: pathlib.Path) -> None:
-    commit(tmp_path, A, 1)
-    (tmp_path / ".DS_Store").touch()
-    output = opened(tmp_path)
-    run_record.overwrite(output)
-    assert names_in(tmp_path) == [".DS_Store"]
-
-
-def test_overwriting_deletes_the_earlier_output(tmp_path: pathlib.Path) -> None:
-    commit(tmp_path, A, 2, [CorruptImageError("y")])
-    commit(tmp_path, B, 2, fingerprint={"other": "settings"})
-    damage_by_truncation(tmp_path / f"part-{A}.parquet")
-    finish(Output(str(tmp_path)), {}, succeeded=True)
-    (tmp_path / "_tmp-0123-part-1.parquet").write_bytes(b"PAR1")
-    output = open_output(str(tmp_path))
-    run_record.overwrite(output)
-    run_record.refuse_other_settings(output, SETTINGS)
-    assert (names_in(tmp_path), output.parts) == ([], {})
-
-
-def test_overwriting_keeps_the_lease_of_the_run_that_does_it(tmp_path: pathlib.Path) -> None:
-    commit(tmp_path, A, 2)
-    commit(tmp_path / "_staging", B, 2)
-    for name in ("_lease.json", "_snapshot.json", "_publish.json"):
-        (tmp_path / name).touch()
-    run_record.overwrite(opened(tmp_path))
-    assert names_in(tmp_path) == ["_lease.json"]
-
-
-def test_overwriting_never_deletes_the_parts_of_another_program(tmp_path: pathlib.Path) -> None:
-    """Spark's output looks like ours: `part-….parquet` and `_SUCCESS`."""
-    pq.write_table(pa.table({"precious": [1]}), tmp_path / SPARK_PART)
-    (tmp_path / "_SUCCESS").touch()
-    with pytest.raises(UserError, match="not of this program"):
-        run_record.overwrite(open_output(str(tmp_path)))
-    assert (tmp_path / SPARK_PART).exists()
-
-
-@pytest.mark.parametrize("deletions", range(5))
-def test_an_overwriting_that_was_interrupted_leaves_a_directory_that_can_be_continued(
-    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, deletions: int
-) -> None:
-    commit(tmp_path, A, 2, [CorruptImageError("y")])
-    finish(opened(tmp_path), {}, succeeded=True)
-    delete, deleted = storage.delete, []
-
-    def delete_until_interrupted(paths: list[str]) -> None:
-        for path in paths:
-            if len(deleted) == deletions:
-                raise KeyboardInterrupt
-            delete([path])
-            deleted.append(path)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(storage, "delete", delete_until_interrupted)
-        with contextlib.suppress(KeyboardInterrupt):
-            run_record.overwrite(opened(tmp_path))
-
-    output = open_output(str(tmp_path))
-    run_record.refuse_other_settings(output, SETTINGS)
-    assert len(committed_ids(output)) == output.rows + output.errors
-    assert deletions == 0 or not (tmp_path / "_SUCCESS").exists()
 
 
 def test_the_command_can_be_typed_again() -> None:
