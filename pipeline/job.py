@@ -38,6 +38,7 @@ from transforms.inputs.listing import Listing
 from transforms.machine import tally
 from transforms.models.source import ModelSource
 from transforms.shards import ShardPointer
+from transforms.storage.conditional_writes import StoredText
 
 
 def run(options: RunOptions) -> int:
@@ -64,6 +65,32 @@ def run(options: RunOptions) -> int:
     if options.dry_run:
         _plan(options, listing, resolved, output)
         return exit_codes.DONE
+    return work(options, started, listing, resolved, output, pipeline, dead_lease)
+
+
+def work(
+    options: RunOptions,
+    started: float,
+    listing: Listing,
+    resolved: Settings,
+    output: Output,
+    pipeline: beam.Pipeline,
+    dead_lease: StoredText | None = None,
+) -> int:
+    """All that changes the output, under the lease.
+
+    Args:
+      options: the command line.
+      started: when the run began, in seconds since the epoch.
+      listing: what the inputs hold; its refs are gone afterwards.
+      resolved: how images are computed.
+      output: the directory.
+      pipeline: still empty.
+      dead_lease: a lease of another run that was seen to be dead.
+
+    Returns:
+      the exit code.
+    """
     run_id = uuid.uuid4().hex[:12]
     with lease.held(output, run_id, dead_lease) as dead:
         look = lease.look(output, run_id)
@@ -73,10 +100,10 @@ def run(options: RunOptions) -> int:
             publish.discard_damaged(output)
         if publish.roll_forward(output, look):
             say("brought to its end: a change that a run had begun to publish")
-        return _run(options, run_id, started, listing, resolved, output, pipeline, look)
+        return _work(options, run_id, started, listing, resolved, output, pipeline, look)
 
 
-def _run(
+def _work(
     options: RunOptions,
     run_id: str,
     started: float,
@@ -86,7 +113,7 @@ def _run(
     pipeline: beam.Pipeline,
     look: Look,
 ) -> int:
-    """What is done under the lease."""
+    """What is done when the output is in one state."""
     if options.output.overwrite:
         staging = publish.staging(output)
         if run_record.is_of_other_settings(staging, dict(resolved.part_format.fingerprint)):

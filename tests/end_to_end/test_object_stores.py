@@ -62,6 +62,6 @@ def test_a_run_is_complete_continued_and_synchronised(
     assert sorted(rows(output)["id"]) == sorted(map(str, images[1:]))
 
     left = {name for name in storage.list_names(output) if not name.startswith("part-")}
-    assert left == {"_SUCCESS", "_errors", "_run.json", "_snapshot.json"}
+    assert left == {"_SUCCESS", "_errors", "_previous", "_run.json", "_snapshot.json"}
     with storage.open_input(storage.join(output, "_run.json")) as file:
         assert json.loads(file.read())["succeeded"]
