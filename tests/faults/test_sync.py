@@ -264,7 +264,7 @@ def test_errors_are_tried_again_when_asked_for(
 ) -> None:
     good = write_random_images(tmp_path / "in", 4)
     data = good[0].read_bytes()
-    good[0].write_bytes(b"")
+    good[0].write_bytes(b"?" * len(data))
     command = ["--input", tmp_path / "in", "--output", tmp_path / "out", "--model", tiny_model]
     assert "1 errors now" in run_here(*command).out
     status = good[0].stat()
