@@ -32,7 +32,7 @@ from transforms.dataset.layout import (
 from transforms.dataset.replaced import replaced_in
 from transforms.dataset.rewriting import copy_parts
 from transforms.errors import UserError
-from transforms.storage import faults
+from transforms.storage import conditional_writes, faults
 
 _COPY_THREADS = 2
 
@@ -154,7 +154,9 @@ def publish(output: Output, change: Change, keeping: Keeping, look: Look) -> Non
     journal = Journal(generation + 1, moves, removes, kept_in)
     look()
     faults.reached("before_journal")
-    storage.write_text(output.path(JOURNAL_FILE), json.dumps(dataclasses.asdict(journal)) + "\n")
+    text = json.dumps(dataclasses.asdict(journal)) + "\n"
+    if conditional_writes.write_if_unchanged(output.path(JOURNAL_FILE), text, None) is None:
+        raise RuntimeError(f"{output.path(JOURNAL_FILE)}: another run has begun to publish")
     faults.reached("after_journal")
     roll_forward(output, look)
 
@@ -173,18 +175,24 @@ def roll_forward(output: Output, look: Look) -> bool:
     if journal is None:
         return False
     look = _now_and_then(look)
+    look()
+    if not _is_whole(output, journal):
+        storage.delete([output.path(JOURNAL_FILE)])
+        return False
     _move(output, journal.moves, look)
     faults.reached("after_moves")
-    removed = set(journal.removes)
-    state = Output(output.directory).refresh(without=removed)
     look()
     if snapshot.read_snapshot(output.directory).generation < journal.generation:
+        state = Output(output.directory).refresh(without=set(journal.removes))
+        look()
         snapshot.write_snapshot(output.directory, journal.generation, state.files)
     faults.reached("after_snapshot")
+    readable = snapshot.read_snapshot(output.directory).checksums
+    removes = [name for name in journal.removes if name not in readable]
     if journal.previous:
-        _move(output, [(name, f"{journal.previous}/{name}") for name in journal.removes], look)
+        _move(output, [(name, f"{journal.previous}/{name}") for name in removes], look)
     else:
-        for name in journal.removes:
+        for name in removes:
             look()
             storage.delete([output.path(name)])
     for name in (STAGING_DIRECTORY, COPIES_DIRECTORY):
@@ -226,6 +234,16 @@ def discard_damaged(output: Output) -> None:
         snapshot.read_snapshot(output.directory)
     except ValueError:
         storage.delete([output.path(SNAPSHOT_FILE)])
+
+
+def _is_whole(output: Output, journal: Journal) -> bool:
+    """Whether all that is to move in is there, at its old place or its new one.
+
+    It is not where a launcher slept between its last look at the lease and writing the journal, and
+    another run has cleared away what it had staged: then nothing of the journal may be done.
+    """
+    there = storage.list_files(output.directory)
+    return all(source in there or target in there for source, target in journal.moves)
 
 
 def _move(output: Output, moves: list[tuple[str, str]], look: Look) -> None:

@@ -19,6 +19,7 @@ import pyarrow.fs
 from transforms import storage
 from transforms.dataset.layout import SNAPSHOT_FILE
 from transforms.dataset.replaced import SnapshotFiles
+from transforms.storage.conditional_writes import StoredText, read_text, write_if_unchanged
 
 _CHECKSUM_THREADS = 8
 
@@ -47,24 +48,34 @@ def read_snapshot(directory: str) -> Snapshot:
     Raises:
       ValueError: `_snapshot.json` is damaged; the message names it.
     """
-    path = storage.join(directory, SNAPSHOT_FILE)
-    try:
-        with storage.open_input(path) as file:
-            return Snapshot(**json.loads(file.read()))
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
-    except OSError:
-        if storage.exists(path):
-            raise
+    return _parse(directory, _read(directory))
+
+
+def _read(directory: str) -> StoredText | None:
+    return read_text(storage.join(directory, SNAPSHOT_FILE))
+
+
+def _parse(directory: str, stored: StoredText | None) -> Snapshot:
+    if stored is None:
         return Snapshot()
+    try:
+        found = json.loads(stored.text)
+        return Snapshot(found["generation"], found["checksums"])
+    except (ValueError, TypeError, KeyError) as error:
+        path = storage.join(directory, SNAPSHOT_FILE)
+        raise ValueError(f"{path} is damaged: {error}") from error
 
 
 def write_snapshot(directory: str, generation: int, paths: Sequence[str]) -> Snapshot:
     """Makes `paths`, below the directory, its state in one atomic step.
 
     Files of the snapshot before that are not newer than it keep the checksum that was taken then.
+
+    Raises:
+      RuntimeError: somebody else has written one since this call began.
     """
-    known = _checksums_that_hold(directory, read_snapshot(directory))
+    seen = _read(directory)
+    known = _checksums_that_hold(directory, _parse(directory, seen))
 
     def checksum(name: str) -> str:
         return known.get(name) or storage.checksum(storage.join(directory, name))
@@ -73,8 +84,10 @@ def write_snapshot(directory: str, generation: int, paths: Sequence[str]) -> Sna
     with concurrent.futures.ThreadPoolExecutor(_CHECKSUM_THREADS) as pool:
         checksums = dict(zip(names, pool.map(checksum, names), strict=True))
     snapshot = Snapshot(generation, checksums)
-    text = json.dumps(dataclasses.asdict(snapshot), indent=1)
-    storage.write_text(storage.join(directory, SNAPSHOT_FILE), text + "\n")
+    text = json.dumps(dataclasses.asdict(snapshot), indent=1) + "\n"
+    path = storage.join(directory, SNAPSHOT_FILE)
+    if text != (seen and seen.text) and write_if_unchanged(path, text, seen) is None:
+        raise RuntimeError(f"{path}: another run has written it meanwhile; nothing was changed")
     return snapshot
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pathlib
+import shutil
 import time
 
 import pytest
@@ -13,6 +14,7 @@ from pipeline.output.directory import Output
 from pipeline.output.lease import LeaseLostError
 from pipeline.output.previous import Keeping
 from tests.helpers.outputs import A, B, commit, committed_ids, names_in, opened
+from transforms import storage
 from transforms.dataset import snapshot
 from transforms.dataset.snapshot import load_features, open_features
 from transforms.errors import CorruptImageError
@@ -63,7 +65,7 @@ def test_a_part_that_arrives_is_not_removed(tmp_path: pathlib.Path) -> None:
     assert ids(tmp_path) == [f"{A}/0", f"{A}/1"]
 
 
-@pytest.mark.parametrize("looks", range(7))
+@pytest.mark.parametrize("looks", range(9))
 def test_who_lost_the_output_moves_and_deletes_nothing_more(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, looks: int
 ) -> None:
@@ -158,3 +160,54 @@ def test_a_journal_of_an_earlier_program_is_brought_to_its_end(tmp_path: pathlib
     assert publish.roll_forward(output, held)
     assert ids(tmp_path) == [f"{B}/0", f"{B}/1"]
     assert not (tmp_path / "_previous").exists()
+
+
+# A launcher that slept between its look at the lease and the next step
+
+
+def test_a_journal_whose_parts_another_run_has_cleared_away_is_not_carried_out(
+    tmp_path: pathlib.Path,
+) -> None:
+    output, change = change_of(tmp_path)
+
+    def sleep_meanwhile() -> None:  # the look is the last one before the journal
+        shutil.rmtree(tmp_path / "_staging", ignore_errors=True)
+
+    publish.publish(output, change, Keeping(), sleep_meanwhile)
+    assert not (tmp_path / "_publish.json").exists()
+    assert ids(tmp_path) == [f"{A}/{n}" for n in range(3)]
+    assert len(committed_ids(opened(tmp_path))) == 4
+
+
+def test_what_readers_go_by_is_never_removed(tmp_path: pathlib.Path) -> None:
+    """A journal that comes late, when another run has published a state with these parts."""
+    output, change = change_of(tmp_path)
+    journal = {"generation": 1, "moves": [], "removes": change.removes}
+    (tmp_path / "_publish.json").write_text(json.dumps(journal))
+    assert publish.roll_forward(output, held)
+    assert ids(tmp_path) == [f"{A}/{n}" for n in range(3)]
+
+
+def test_a_second_journal_does_not_replace_the_first(tmp_path: pathlib.Path) -> None:
+    output, change = change_of(tmp_path)
+    (tmp_path / "_publish.json").write_text("of another run")
+    with pytest.raises(RuntimeError, match="another run has begun to publish"):
+        publish.publish(output, change, Keeping(), held)
+    assert (tmp_path / "_publish.json").read_text() == "of another run"
+
+
+def test_a_snapshot_that_another_run_has_written_stays(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, _ = change_of(tmp_path)
+    checksum = storage.checksum
+
+    def another_writes_meanwhile(path: str) -> str:
+        (tmp_path / "_snapshot.json").write_text('{"generation": 7, "checksums": {}}')
+        return checksum(path)
+
+    monkeypatch.setattr(storage, "checksum", another_writes_meanwhile)
+    commit(tmp_path, B, 2)
+    with pytest.raises(RuntimeError, match="another run has written it meanwhile"):
+        snapshot.update_snapshot(output.directory, output.refresh().files)
+    assert snapshot.read_snapshot(output.directory).generation == 7
