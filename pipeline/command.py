@@ -6,11 +6,10 @@ A verb's module is imported when it is asked for: some take seconds.
 from __future__ import annotations
 
 import difflib
-import pkgutil
 import sys
 from typing import NamedTuple
 
-from pipeline import exit_codes
+from pipeline import exit_codes, start
 from pipeline.options import program
 
 
@@ -38,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
         print(program.VERSION)
         return 0
     if first in VERBS:
-        return pkgutil.resolve_name(VERBS[first].does_it)(others)
+        return start.begin(VERBS[first].does_it, others)
     if first in ("-h", "--help"):
         print(_help())
         return 0

@@ -6,6 +6,11 @@ leaves the state before or the state after, and may be started again.
 
 from __future__ import annotations
 
+from pipeline import start
+
+if __name__ == "__main__":  # first, as what is imported below may fail
+    raise SystemExit(start.begin("pipeline.compact:main"))
+
 import argparse
 import sys
 
@@ -55,7 +60,3 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_keeping(parser)
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -5,6 +5,11 @@ The exit code is 0 if it does, 1 if a check fails, 2 for a mistake in the comman
 
 from __future__ import annotations
 
+from pipeline import start
+
+if __name__ == "__main__":  # first, as what is imported below may fail
+    raise SystemExit(start.begin("pipeline.inspect:main"))
+
 import argparse
 import json
 import shlex
@@ -100,7 +105,3 @@ def _run_command(options: Any, examination: Examination) -> str | None:
     if examination.batch_size is not None:
         words += ["--batch_size", str(examination.batch_size)]
     return shlex.join(words)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

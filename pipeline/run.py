@@ -6,6 +6,11 @@ unpickle on a worker.
 
 from __future__ import annotations
 
+from pipeline import start
+
+if __name__ == "__main__":  # first, as what is imported below may fail
+    raise SystemExit(start.begin("pipeline.run:command"))
+
 import atexit
 import os
 import sys
@@ -15,6 +20,7 @@ from typing import NoReturn
 from pipeline import exit_codes
 from pipeline.output.disk import disk_is_full
 from pipeline.terminal import interrupts, logs
+from pipeline.terminal.imports import import_failure
 
 _HOW_TO_CONTINUE = "what is committed stays; the same command continues"
 
@@ -39,6 +45,10 @@ def main(argv: list[str] | None = None) -> int:
             interrupts.let_last_words_appear()
             if noticed.signal is not None:
                 interrupts.leave(noticed.signal, _HOW_TO_CONTINUE)
+            wrong = import_failure(error)
+            if wrong is not None:
+                print(f"error: {wrong}", file=sys.stderr)
+                return exit_codes.MISTAKE
             if disk_is_full(f"{error} {error.__cause__}"):
                 print(
                     "failed: no space left where --output (or the temporary directory) lies; free "
@@ -65,7 +75,3 @@ def command(argv: list[str] | None = None) -> NoReturn:
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
-
-
-if __name__ == "__main__":
-    command()

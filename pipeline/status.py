@@ -6,6 +6,11 @@ and not counted); 2 for a mistake in the command; 130 after Ctrl-C.
 
 from __future__ import annotations
 
+from pipeline import start
+
+if __name__ == "__main__":  # first, as what is imported below may fail
+    raise SystemExit(start.begin("pipeline.status:main"))
+
 import argparse
 import contextlib
 import itertools
@@ -173,7 +178,3 @@ def _parser() -> argparse.ArgumentParser:
         help=f"look again every SECONDS (default: {_WATCH_SECONDS:g}) until the run ends",
     )
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

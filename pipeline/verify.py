@@ -7,6 +7,11 @@ anything differs, 2 for a mistake in the command.
 
 from __future__ import annotations
 
+from pipeline import start
+
+if __name__ == "__main__":  # first, as what is imported below may fail
+    raise SystemExit(start.begin("pipeline.verify:main"))
+
 import argparse
 import dataclasses
 import json
@@ -110,7 +115,3 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", action="store_true", help="print JSON for machines")
     return parser
-
-
-if __name__ == "__main__":
-    sys.exit(main())

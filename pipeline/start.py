@@ -1,0 +1,36 @@
+"""Where each verb's process begins, before anything is imported that may fail to.
+
+What stands in the way of the start is one line that names it, and exit code 2.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+import sys
+
+from pipeline import exit_codes
+from pipeline.terminal.imports import import_failure, taken_for_ours
+
+
+def begin(does_it: str, words: list[str] | None = None) -> int:
+    """Imports what does a verb, and does it.
+
+    Args:
+      does_it: `module:function`, from the words behind the verb to an exit code.
+      words: None: those of this process.
+
+    Returns:
+      the exit code.
+    """
+    wrong = taken_for_ours()
+    if wrong is not None:
+        print(f"error: {wrong}", file=sys.stderr)
+        return exit_codes.MISTAKE
+    try:
+        return pkgutil.resolve_name(does_it)(sys.argv[1:] if words is None else words)
+    except Exception as error:
+        wrong = import_failure(error)
+        if wrong is None:
+            raise
+        print(f"error: {wrong}", file=sys.stderr)
+        return exit_codes.MISTAKE
