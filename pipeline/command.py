@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from pipeline import exit_codes, start
 from pipeline.options import program
+from pipeline.terminal import streams
 
 
 class Verb(NamedTuple):
@@ -31,6 +32,7 @@ VERBS = {
 
 def main(argv: list[str] | None = None) -> int:
     """Runs the verb that the command line names; returns the exit code."""
+    streams.outlast()
     argv = sys.argv[1:] if argv is None else argv
     first, *others = argv or [""]
     if argv == ["--version"] or (first in VERBS and others == ["--version"]):

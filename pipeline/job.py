@@ -160,8 +160,7 @@ def _work(
         run_record.finish(output, told, keeping, look)
     else:
         run_record.finish_unpublished(output, told)
-    with contextlib.suppress(BrokenPipeError):  # all is committed, whoever reads this
-        print("\n".join(report.summary(told, output, shown)), flush=True)
+    print("\n".join(report.summary(told, output, shown)), flush=True)
     if not concluded.published:
         print(f"failed: {outcome.why_unpublished(concluded, output)}", file=sys.stderr)
     return exit_codes.DONE if concluded.published else exit_codes.FAILED

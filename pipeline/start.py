@@ -9,6 +9,7 @@ import pkgutil
 import sys
 
 from pipeline import exit_codes
+from pipeline.terminal import streams
 from pipeline.terminal.imports import import_failure, taken_for_ours
 
 
@@ -22,15 +23,25 @@ def begin(does_it: str, words: list[str] | None = None) -> int:
     Returns:
       the exit code.
     """
+    streams.outlast()
     wrong = taken_for_ours()
     if wrong is not None:
         print(f"error: {wrong}", file=sys.stderr)
         return exit_codes.MISTAKE
     try:
-        return pkgutil.resolve_name(does_it)(sys.argv[1:] if words is None else words)
+        code = pkgutil.resolve_name(does_it)(sys.argv[1:] if words is None else words)
     except Exception as error:
         wrong = import_failure(error)
         if wrong is None:
             raise
         print(f"error: {wrong}", file=sys.stderr)
         return exit_codes.MISTAKE
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return exit_codes.INTERRUPTED
+    sys.stdout.flush()
+    lost = streams.lost()
+    if lost is None or streams.reader_is_gone():  # who has read enough has had an answer
+        return code
+    print(f"failed: the answer could not be written: {lost.strerror}", file=sys.stderr)
+    return code or exit_codes.FAILED

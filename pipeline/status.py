@@ -16,7 +16,6 @@ import contextlib
 import itertools
 import json
 import math
-import os
 import re
 import shutil
 import sys
@@ -27,6 +26,7 @@ from pipeline.options.parser import Parser
 from pipeline.output.directory import NoOutputError, open_finished
 from pipeline.output.observer import Observer
 from pipeline.output.state import Status, tell
+from pipeline.terminal import streams
 from pipeline.terminal.errors import told
 from pipeline.terminal.status_text import status_json, status_lines
 from transforms.errors import UserError, one_line
@@ -57,9 +57,6 @@ def main(argv: list[str] | None = None) -> int:
         return exit_codes.of_mistake(error)
     except KeyboardInterrupt:
         return exit_codes.INTERRUPTED
-    except BrokenPipeError:  # whoever reads this has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return TOLD
     except OSError as error:
         print(f"failed: {options.output}: {one_line(error)}", file=sys.stderr)
         return UNREADABLE
@@ -99,7 +96,7 @@ def _watch(observer: Observer, seconds: float, in_json: bool) -> Status:
     if looks and sys.stdout.isatty():
         print(f"looking for {looks * seconds:.0f} s whether a run begins", file=sys.stderr)
     first = status.run
-    while status.at_work or looks > 0:
+    while (status.at_work or looks > 0) and not streams.reader_is_gone():
         time.sleep(seconds)
         status = tell(observer.look())
         if status.at_work or looks <= 0:

@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 
 from pipeline import __version__
-from tests.helpers.commands import PATIENCE_SECONDS, run_command, start
+from tests.helpers.commands import PATIENCE_SECONDS, run, run_command, start
 from tests.helpers.images import write_random_images
 from tests.helpers.jobs import waits
 from tests.helpers.tiny_model import save_tiny_model
@@ -134,6 +134,33 @@ def test_overwrite_with_a_mistake_deletes_nothing(images, tiny_model, run_here, 
     done = run_here("--input", tmp_path / "typo", "--output", out, "--overwrite")
     assert done.code == 2
     assert len(pd.read_parquet(out)) == 50
+
+
+def nobody_reads() -> int:
+    """A pipe whose reader went away."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    return writer
+
+
+def test_closed_streams_and_readers_that_go_away_change_nothing(images, tiny_model, tmp_path):
+    words = ["--input", images, "--model", tiny_model, "--output"]
+    command = ["bash", "-c", 'exec "$@" <&- >&- 2>&-', "bash", sys.executable, "-m", "pipeline.run"]
+    assert run([*command, *words, tmp_path / "closed"]).code == 0
+    assert len(pd.read_parquet(tmp_path / "closed")) == 50
+
+    (tmp_path / "text.png").write_text("no image")
+    words = ["--max_error_rate", "0", "--verbose", *words, tmp_path / "gone"]
+    writer = nobody_reads()
+    done = run_command("--input", tmp_path / "text.png", *words, stdout=writer, stderr=writer)
+    assert done.code == 1
+    assert json.loads((tmp_path / "gone" / "_run.json").read_text())["counts"]["errors"] == 1
+
+    sorted((tmp_path / "gone").glob("part-*"))[0].write_bytes(b"")
+    verify = [sys.executable, "-m", "pipeline.verify", tmp_path / "gone", "--sample", "0"]
+    done = run(verify, stdout=writer)
+    os.close(writer)
+    assert (done.code, done.err) == (1, "")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -40,17 +40,12 @@ _real: list[int] = []  # the descriptor that file descriptor 2 was, while it is 
 @contextlib.contextmanager
 def shown_if_it_fails() -> Iterator[None]:
     """Drops what native code writes, unless the body raises; what Python prints appears."""
-    with _held_back() as (held, real):
-        python_stderr = sys.stderr
-        sys.stderr = os.fdopen(os.dup(real), "w", buffering=1, encoding="utf-8", errors="replace")
+    with _held_back() as (held, real), _python_stderr_on(real):
         try:
             yield
         except BaseException:
-            os.write(real, _read(held))
+            _write(real, _read(held))
             raise
-        finally:
-            ours, sys.stderr = sys.stderr, python_stderr
-            ours.flush()
 
 
 @contextlib.contextmanager
@@ -62,8 +57,7 @@ def without(prefixes: tuple[bytes, ...]) -> Iterator[None]:
         finally:
             lines = _read(held).splitlines(keepends=True)
             told = b"".join(line for line in lines if not line.startswith(prefixes))
-            if told:
-                os.write(real, told)
+            _write(real, told)
 
 
 def give_back() -> None:
@@ -78,6 +72,10 @@ def _held_back() -> Iterator[tuple[int, int]]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(_lock)
         try:
+            if (
+                sys.__stderr__ is None
+            ):  # it was closed at the start: another file may have its number
+                raise OSError
             held = stack.enter_context(tempfile.TemporaryFile()).fileno()
             real = os.dup(2)
         except OSError:  # nowhere to hold it, or it is closed: then it is not held
@@ -93,6 +91,32 @@ def _held_back() -> Iterator[tuple[int, int]]:
             os.dup2(real, 2)
             _real.clear()
             os.close(real)
+
+
+@contextlib.contextmanager
+def _python_stderr_on(real: int) -> Iterator[None]:
+    """Lets what Python prints pass, where that goes to file descriptor 2 as well."""
+    before = sys.stderr
+    try:
+        is_held = bool(_real) and before.fileno() == 2
+    except (AttributeError, OSError, ValueError):  # none, closed, or no file
+        is_held = False
+    if not is_held:
+        yield
+        return
+    sys.stderr = os.fdopen(os.dup(real), "w", buffering=1, encoding="utf-8", errors="replace")
+    try:
+        yield
+    finally:
+        ours, sys.stderr = sys.stderr, before
+        with contextlib.suppress(OSError):  # nobody reads it any more
+            ours.flush()
+
+
+def _write(real: int, told: bytes) -> None:
+    with contextlib.suppress(OSError):  # nobody reads it any more
+        while told:
+            told = told[os.write(real, told) :]
 
 
 def _read(held: int) -> bytes:

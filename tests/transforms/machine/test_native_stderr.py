@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.helpers.commands import ROOT, run_python
+from tests.helpers.commands import ROOT, run, run_python
 from transforms.machine import native_stderr
 
 
@@ -46,6 +46,60 @@ def test_a_closed_stderr_is_no_error() -> None:
         timeout=120,
     )
     assert (done.returncode, done.stdout) == (0, "in\nin\n")
+
+
+def test_a_file_that_has_the_number_of_a_closed_stderr_gets_no_words(tmp_path) -> None:
+    code = (
+        "import os, sys\n"
+        "from transforms.machine import native_stderr as n\n"
+        "data = os.open(sys.argv[1], os.O_CREAT | os.O_RDWR)\n"
+        "assert data == 2\n"
+        "with n.without((b'a',)): os.write(data, b'a\\n'); print(os.fstat(data).st_size)\n"
+        "with n.shown_if_it_fails(): os.write(data, b'a\\n'); print(os.fstat(data).st_size)\n"
+    )
+    command = [
+        "bash",
+        "-c",
+        'exec "$@" 2>&-',
+        "bash",
+        sys.executable,
+        "-c",
+        code,
+        tmp_path / "data",
+    ]
+    done = run(command)
+    assert (done.code, done.out) == (0, "2\n4\n")
+
+
+def test_where_nothing_can_be_held_back_what_python_prints_appears(monkeypatch, capfd) -> None:
+    def full(*_: object) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    with open(2, "w", buffering=1, closefd=False) as stderr:
+        monkeypatch.setattr(sys, "stderr", stderr)
+        with native_stderr.shown_if_it_fails():
+            print("a word", file=sys.stderr)
+    assert capfd.readouterr().err == "a word\n"
+
+
+def test_a_reader_that_went_away_is_no_error(monkeypatch) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    before = os.dup(2)
+    os.dup2(writer, 2)
+    try:
+        with open(2, "w", buffering=1, closefd=False) as stderr:
+            monkeypatch.setattr(sys, "stderr", stderr)
+            with native_stderr.without((b"a",)):
+                os.write(2, b"b\n")
+            with pytest.raises(RuntimeError, match="x"), native_stderr.shown_if_it_fails():
+                os.write(2, b"b\n")
+                raise RuntimeError("x")
+    finally:
+        os.dup2(before, 2)
+        for number in (before, writer):
+            os.close(number)
 
 
 def test_the_last_words_of_a_process_that_ends_at_once_appear() -> None:
