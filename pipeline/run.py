@@ -18,7 +18,6 @@ import traceback
 from typing import NoReturn
 
 from pipeline import exit_codes
-from pipeline.output.disk import disk_is_full
 from pipeline.terminal import interrupts, logs
 from pipeline.terminal.imports import import_failure
 
@@ -34,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
             from pipeline import job
             from pipeline.options.door import read_options
             from pipeline.terminal.errors import told
-            from transforms.errors import UserError, one_line
+            from transforms.errors import UserError
 
             try:
                 return job.run(read_options(argv))
@@ -49,19 +48,20 @@ def main(argv: list[str] | None = None) -> int:
             if wrong is not None:
                 print(f"error: {wrong}", file=sys.stderr)
                 return exit_codes.MISTAKE
-            if disk_is_full(f"{error} {error.__cause__}"):
-                print(
-                    "failed: no space left where --output (or the temporary directory) lies; free "
-                    f"some: {_HOW_TO_CONTINUE}",
-                    file=sys.stderr,
-                )
-                return exit_codes.FAILED
-            traceback.print_exc()
-            print(
-                f"failed: {type(error).__name__}: {one_line(error)}\n{_HOW_TO_CONTINUE}",
-                file=sys.stderr,
-            )
+            _tell_failure(error, argv)
             return exit_codes.FAILED
+
+
+def _tell_failure(error: BaseException, argv: list[str]) -> None:
+    from pipeline.terminal import failures
+
+    cause = failures.cause(error)
+    if "--verbose" in argv:
+        traceback.print_exc()
+    elif not cause.is_known and (kept := failures.keep_traceback(error)):
+        print(f"the traceback is in {kept}", file=sys.stderr)
+    stop = "" if cause.text.endswith("?") else ";"
+    print(f"failed: {cause.text}{stop} {_HOW_TO_CONTINUE}", file=sys.stderr)
 
 
 def command(argv: list[str] | None = None) -> NoReturn:

@@ -6,8 +6,6 @@ import logging
 import os
 import warnings
 
-from pipeline.output.disk import disk_is_full
-
 
 def set_up(verbose: bool) -> None:
     """To be called before TensorFlow and Beam are imported; worker processes inherit it."""
@@ -20,6 +18,13 @@ def set_up(verbose: bool) -> None:
         warnings.filterwarnings("ignore")
 
 
+# Where Beam tells what a worker raised; each layer does it once more.
+_TELLERS = ("common", "worker.sdk_worker", "portability")
+
+
 def _tells_more_than_the_exception(record: logging.LogRecord) -> bool:
-    """Not so of Beam's tracebacks of a full disk: where the program ends, it says that in words."""
-    return not (record.name.startswith("apache_beam.") and disk_is_full(record.getMessage()))
+    """Not so of Beam's tracebacks: where the program ends, it says why."""
+    package, _, module = record.name.partition(".runners.")
+    if package != "apache_beam" or not module.startswith(_TELLERS):
+        return True
+    return not (record.exc_info or "Traceback (most recent call last)" in record.getMessage())
