@@ -7,27 +7,11 @@ from __future__ import annotations
 
 import difflib
 import sys
-from typing import NamedTuple
 
 from pipeline import exit_codes, start
 from pipeline.options import program
+from pipeline.options.program import VERBS
 from pipeline.terminal import streams
-
-
-class Verb(NamedTuple):
-    """What does it, as `module:function` from the words behind the verb to an exit code."""
-
-    does_it: str
-    help: str
-
-
-VERBS = {
-    "run": Verb("pipeline.run:command", "images to feature vectors or logits in Parquet"),
-    "inspect": Verb("pipeline.inspect:main", "what a model is, and whether a run can use it"),
-    "status": Verb("pipeline.status:main", "how far a run is"),
-    "verify": Verb("pipeline.verify:main", "whether an output is whole and can be made again"),
-    "compact": Verb("pipeline.compact:main", "many small parts into few"),
-}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -39,7 +23,7 @@ def main(argv: list[str] | None = None) -> int:
         print(program.VERSION)
         return 0
     if first in VERBS:
-        return start.begin(VERBS[first].does_it, others)
+        return start.begin(f"pipeline.{first}:{'command' if first == 'run' else 'main'}", others)
     if first in ("-h", "--help"):
         print(_help())
         return 0
@@ -50,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
 def _help() -> str:
     called = program.called()
     lines = [f"usage: {called} VERB [option ...]", "", program.VERSION + ", verbs:"]
-    lines += [f"  {name:{max(map(len, VERBS))}}  {verb.help}" for name, verb in VERBS.items()]
+    lines += [f"  {verb:{max(map(len, VERBS))}}  {what}" for verb, what in VERBS.items()]
     return "\n".join([*lines, "", f"The options of a verb: {called} VERB --help"])
 
 

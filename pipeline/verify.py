@@ -22,7 +22,8 @@ from typing import Any
 from pipeline import exit_codes
 from pipeline.checks.verdict import Verdict, verify
 from pipeline.options import types
-from pipeline.options.parser import Parser
+from pipeline.options.arguments import own_parser
+from pipeline.options.parser import Parser, no_such_option, similar_option
 from pipeline.output.directory import open_finished
 from pipeline.terminal import logs
 from pipeline.terminal.errors import told
@@ -38,7 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     logs.set_up(verbose=False)
     try:
-        given, flags = _parser().parse_known_args(argv)
+        given, flags = _parse(argv)
         verdict = verify(open_finished(given.output), given.sample, given.seed, flags)
     except UserError as error:
         print(f"error: {told(error)}", file=sys.stderr)
@@ -48,6 +49,18 @@ def main(argv: list[str] | None = None) -> int:
     else:
         print("\n".join(_as_text(verdict)))
     return DIFFERENT if verdict.problems else WHOLE
+
+
+def _parse(argv: list[str] | None) -> tuple[argparse.Namespace, list[str]]:
+    """Its own options, and those of run."""
+    parser = _parser()
+    given, flags = parser.parse_known_args(argv)
+    own, of_run = parser._option_string_actions, own_parser()._option_string_actions
+    for word in flags:
+        flag = word.partition("=")[0]
+        if flag.startswith("--") and flag not in of_run and similar_option(flag, own):
+            raise no_such_option(word, own)
+    return given, flags
 
 
 def _as_json(verdict: Verdict) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 import re
 
@@ -10,6 +9,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.options.pipeline_options import _BeamArgumentParser as BeamParser
 
 import runners
+from pipeline.options.parser import no_such_option, similar_option
 from transforms.errors import UserError
 
 DRY_RUN = "--dry_run=true"
@@ -41,16 +41,14 @@ def refuse_unknown_flags(argv: list[str]) -> None:
     Other runners may know flags that this Beam does not, so with them only near misses are refused.
     """
     options = PipelineOptions(argv)
-    known = options.get_all_options()
+    names = options.get_all_options()
+    known = [f"--{name}" for name in names]
     for flag in (argument.split("=", 1)[0] for argument in argv if argument.startswith("--")):
-        if "-" in flag[2:] and flag[2:].replace("-", "_") in known:
-            raise UserError(f"{flag}: no such option; did you mean --{flag[2:].replace('-', '_')}?")
-    for name in options.get_all_options(retain_unknown_options=True).keys() - known.keys():
-        similar = difflib.get_close_matches(name, known, n=1, cutoff=0.8)
-        if similar:
-            raise UserError(f"--{name}: no such option; did you mean --{similar[0]}?")
-        if runners.runs_here(options):
-            raise UserError(f"--{name}: no such option; --help lists them")
+        if "-" in flag[2:] and flag[2:].replace("-", "_") in names:
+            raise no_such_option(flag, known)
+    for name in options.get_all_options(retain_unknown_options=True).keys() - names.keys():
+        if runners.runs_here(options) or similar_option(f"--{name}", known):
+            raise no_such_option(f"--{name}", known)
 
 
 def refuse_strays(argv: list[str]) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import difflib
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, NoReturn
 
 from pipeline.options import program
@@ -26,8 +27,13 @@ class Parser(argparse.ArgumentParser):
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse's; raises a `UserError`."""
-        with _told_as_user_error():
-            return super().parse_args(args, namespace)
+        parsed, unknown = self.parse_known_args(args, namespace)
+        for word in unknown:
+            if word.startswith("-"):
+                raise no_such_option(word, self._option_string_actions)
+        if unknown:
+            raise UserError(f"unrecognized arguments: {' '.join(unknown)}")
+        return parsed
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse's, but for `--version` alone; raises a `UserError`."""
@@ -35,12 +41,49 @@ class Parser(argparse.ArgumentParser):
         if words == ["--version"]:
             print(program.VERSION)
             self.exit()
+        refuse_what_is_no_text(words)
         with _told_as_user_error():
             return super().parse_known_args(words, namespace)
 
     def error(self, message: str) -> NoReturn:
         """Raises what is wrong with more than one flag."""
         raise UserError(message)
+
+
+def no_such_option(word: str, known: Collection[str]) -> UserError:
+    """About a flag that is not `known`, with the nearest one that is."""
+    flag = word.partition("=")[0]
+    meant = similar_option(flag, known)
+    hint = f"did you mean {meant}?" if meant else "--help lists them"
+    return UserError(f"no such option; {hint}", subject=flag)
+
+
+def similar_option(flag: str, known: Collection[str]) -> str | None:
+    """What was meant by a flag with a typing error.
+
+    >>> similar_option("--image-sise", ["--image_size", "--input"])
+    '--image_size'
+    """
+    by_name = {option.lstrip("-"): option for option in known}
+    name = flag.lstrip("-").replace("-", "_")
+    return by_name.get(next(iter(difflib.get_close_matches(name, by_name, 1, 0.8)), ""))
+
+
+def refuse_what_is_no_text(words: Sequence[str]) -> None:
+    """Refuses bytes that are not UTF-8, as names of old files may be: Beam's options are text.
+
+    Raises:
+      UserError: names the argument, and the flag that it belongs to.
+    """
+    flag = None
+    for word in words:
+        name, equals, value = word.partition("=")
+        if word.startswith("--"):
+            flag, word = name, value if equals else ""
+        told = word.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+        if told != word:
+            subject = f"{flag} {told}" if flag else told
+            raise UserError("is not UTF-8; rename it", subject=subject)
 
 
 @contextlib.contextmanager

@@ -10,6 +10,16 @@ from pipeline import PROGRAM, __version__
 VERSION = f"{PROGRAM} {__version__}"
 
 
+# The verbs, and what each does.
+VERBS = {
+    "run": "images to feature vectors or logits in Parquet",
+    "inspect": "what a model is, and whether a run can use it",
+    "status": "how far a run is",
+    "verify": "whether an output is whole and can be made again",
+    "compact": "many small parts into few",
+}
+
+
 def called(verb: str = "") -> str:
     """What to type for a verb, in the way in which this process was called.
 

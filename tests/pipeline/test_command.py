@@ -89,6 +89,39 @@ def test_a_script_from_before_there_were_verbs_is_told_what_to_write(flags, inst
     assert "write: beam-image-features run --input …" in err and err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["status", "out", "--jsn"], "--jsn: no such option; did you mean --json?"),
+        (["status", "out", "--x"], "--x: no such option; --help lists them"),
+        (["compact", "out", "--rows-per-file", "9"], "did you mean --rows_per_file?"),
+        (["compact", "out", "--rows_per_fil=9"], "did you mean --rows_per_file?"),
+        (["inspect", "m", "--signatur", "a"], "--signatur: no such option; did you mean --sig"),
+        (["verify", "out", "--smaple", "9"], "--smaple: no such option; did you mean --sample?"),
+        (["run", "status", "out"], "status: is no option of run; write: python -m pipeline.status"),
+        (["run", "--input", "a", "--rows-per-file=9"], "did you mean --rows_per_file?"),
+    ],
+)
+def test_a_typing_error_is_told_with_what_was_meant(words, told, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["/src/pipeline/__main__.py"])
+    assert called_here(*words) == 2
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("verb", command.VERBS)
+def test_an_argument_that_is_no_text_is_named(verb, tmp_path, capsys):
+    word = str(tmp_path / "caf\udce9")
+    if verb == "run":
+        for words in (["--input", word], ["--input", "a", word], [f"--input={word}"]):
+            assert called_here(verb, "--output", "b", *words) == 2
+            err = capsys.readouterr().err
+            assert err == f"error: --input {tmp_path}/caf\\xe9: is not UTF-8; rename it\n"
+    else:
+        assert called_here(verb, word) == 2
+        err = capsys.readouterr().err
+        assert err == f"error: {tmp_path}/caf\\xe9: is not UTF-8; rename it\n"
+
+
 def test_python_m_pipeline_is_the_same_command():
     done = python_m("pipeline", "inspect", "--nothing")
     assert done.returncode == 2
