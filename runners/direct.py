@@ -8,7 +8,6 @@ pipeline, silently uses another engine. This is the same runner that it ends up 
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import shlex
 import sys
@@ -54,11 +53,13 @@ def use_threads_by_default(options: PipelineOptions) -> None:
     if asked == ("in_memory", 1):
         direct_options.direct_running_mode = "multi_threading"
         direct_options.direct_num_workers = default_threads(available_cores())
+    elif asked[1] == 0:  # Beam would take the machine's, whatever the quota
+        direct_options.direct_num_workers = available_cores()
 
 
 def bundles_at_once(options: PipelineOptions) -> int:
-    """How many bundles are worked on at a time; of 0 workers Beam makes one for each CPU."""
-    return options.view_as(DirectOptions).direct_num_workers or multiprocessing.cpu_count()
+    """How many bundles are worked on at a time; of 0 workers there is one for each core."""
+    return options.view_as(DirectOptions).direct_num_workers or available_cores()
 
 
 def create(options: PipelineOptions) -> fn_runner.FnApiRunner:

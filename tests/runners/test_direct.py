@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import threading
 
 import apache_beam as beam
@@ -36,7 +35,7 @@ def test_several_bundles_run_at_once_in_this_process_unless_asked_otherwise():
         (["--direct_num_workers=3"], 3),
         (["--direct_num_workers=1", "--direct_running_mode=multi_threading"], 1),
         (["--direct_running_mode=multi_processing"], 1),
-        (["--direct_num_workers=0"], multiprocessing.cpu_count()),
+        (["--direct_num_workers=0"], available_cores()),
         (["--runner=FlinkRunner", "--direct_num_workers=3"], 1),
     ],
 )

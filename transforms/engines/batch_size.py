@@ -6,7 +6,6 @@ with few images as with many; a GPU wants many.
 
 from __future__ import annotations
 
-import os
 import time
 
 import numpy as np
@@ -14,6 +13,7 @@ import numpy as np
 from transforms.engines import Engine
 from transforms.images.decode import blank_images
 from transforms.images.spec import ImageSpec
+from transforms.machine.memory import available_memory
 
 SIZES = (8, 16, 32, 64, 128, 256)
 
@@ -41,7 +41,7 @@ def measure_batch_size(
       Exception: what the model raises on the smallest batch.
     """
     if memory_bytes is None:
-        memory_bytes = int(_SHARE_OF_MEMORY * _available_memory())
+        memory_bytes = int(_SHARE_OF_MEMORY * available_memory())
     largest = memory_bytes // (_BATCHES_IN_MEMORY * blank_images(1, image)[:1].nbytes)
     fixed = engine.model.batch_size or 1
     sizes = sorted({-(-size // fixed) * fixed for size in SIZES if size <= largest} or {fixed})
@@ -69,8 +69,3 @@ def _rate(engine: Engine, images: np.ndarray) -> float:
         engine(images)
         best = max(best, len(images) / (time.perf_counter() - started))
     return best
-
-
-def _available_memory() -> int:
-    """Bytes that are free, as far as the system tells."""
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

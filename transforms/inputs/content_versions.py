@@ -9,14 +9,14 @@ from __future__ import annotations
 import concurrent.futures
 import dataclasses
 import itertools
-import os
 from collections.abc import Iterable
 
 from transforms import storage
 from transforms.inputs.tfrecord_file import read_records
+from transforms.machine.cores import available_cores
 from transforms.refs import ImageRef, content_version
 
-_READ_THREADS = max(4, os.cpu_count() or 1)
+_LEAST_READ_THREADS = 4
 
 
 def with_content_versions(refs: Iterable[ImageRef], max_bytes: int) -> list[ImageRef]:
@@ -28,7 +28,7 @@ def with_content_versions(refs: Iterable[ImageRef], max_bytes: int) -> list[Imag
       refs: sorted by file, the records of a file in order.
       max_bytes: what is larger is not read, as it will be an error row.
     """
-    with concurrent.futures.ThreadPoolExecutor(_READ_THREADS) as pool:
+    with concurrent.futures.ThreadPoolExecutor(max(_LEAST_READ_THREADS, available_cores())) as pool:
         groups = itertools.groupby(refs, key=lambda ref: (ref.uri, ref.is_record))
         listed = [list(group) for _, group in groups]
         return list(itertools.chain(*pool.map(lambda group: _read(group, max_bytes), listed)))

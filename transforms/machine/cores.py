@@ -3,12 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import platform
 
+from transforms.machine import cgroups
 
-def available_cores() -> int:
-    """Cores that this process may run on, at least 1; less than the machine's under `taskset`."""
+
+def available_cores(root: str = "/") -> int:
+    """Cores that this process may use, at least 1.
+
+    Less than the machine's under `taskset`, and in a container with a quota: half a core of time is
+    a core, one and a half are two.
+
+    Args:
+      root: where `/proc` and `/sys` are found.
+    """
+    cores = schedulable_cores()
+    quota = cgroups.cpu_quota(root)
+    return cores if quota is None else max(1, min(cores, math.ceil(quota)))
+
+
+def schedulable_cores() -> int:
+    """Cores that this process may run on, which is all that most libraries ask for."""
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 0
     return available or os.cpu_count() or 1
 

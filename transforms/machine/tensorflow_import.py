@@ -8,6 +8,7 @@ import sys
 import threading
 
 from transforms.machine import native_stderr
+from transforms.machine.cores import available_cores, schedulable_cores
 
 _lock = threading.Lock()
 
@@ -31,3 +32,9 @@ def import_tensorflow() -> None:
             # cores. TF_NUM_INTRAOP_THREADS has the last word.
             wanted = int(os.environ.get("TF_NUM_INTRAOP_THREADS", 1))
             tensorflow.config.threading.set_intra_op_parallelism_threads(wanted)
+        if (
+            not tensorflow.config.threading.get_inter_op_parallelism_threads()
+            and "TF_NUM_INTEROP_THREADS" not in os.environ
+            and available_cores() < schedulable_cores()
+        ):  # TensorFlow knows no quotas
+            tensorflow.config.threading.set_inter_op_parallelism_threads(available_cores())
