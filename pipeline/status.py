@@ -34,6 +34,7 @@ from transforms.errors import UserError, one_line
 TOLD, UNREADABLE = 0, 1
 
 _WATCH_SECONDS = 2.0
+_LINE_SECONDS = 60.0
 
 # A run lists its inputs and loads its model before it takes the output. That long one is waited for
 # where there is no output yet; where there is one of earlier runs, for so many looks.
@@ -111,15 +112,22 @@ def _watch(observer: Observer, seconds: float, in_json: bool) -> Status:
 
 
 class _Shown:
-    """What is shown on stdout: in place on a terminal, else one after the other."""
+    """What is shown on stdout: in place on a terminal, else what changes, and one a minute."""
 
     def __init__(self, in_json: bool):
         self._in_json = in_json
         self._in_place = sys.stdout.isatty() and not in_json
         self._up = ""
+        self._last: tuple[object, ...] = ()
+        self._when = 0.0
 
     def show(self, status: Status) -> None:
-        """Shows a state, in place of the one before."""
+        """Shows a state, in place of the one before, or after it if it has changed."""
+        counts = _what_counts(status)
+        is_news = counts != self._last or time.monotonic() - self._when >= _LINE_SECONDS
+        if not (self._in_place or is_news):
+            return
+        self._last, self._when = counts, time.monotonic()
         lines = status_lines(status)
         if self._in_json:
             text = _json(status)
@@ -132,6 +140,13 @@ class _Shown:
             text = self._up + "\n".join(lines)
             self._up = f"\x1b[{len(lines)}F\x1b[J"
         print(text, flush=True)
+
+
+def _what_counts(status: Status) -> tuple[object, ...]:
+    """What a log is told at once: not that time passes, nor that a lease was renewed."""
+    contents = status.parts, status.rows, status.errors, status.unreadable
+    run = status.run and (status.run.run_id, status.run.total, status.run.done)
+    return (status.state, run, *contents)
 
 
 def _json(status: Status, indent: int | None = None) -> str:

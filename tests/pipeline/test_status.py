@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 from collections.abc import Callable, Iterator
 
 import pandas as pd
@@ -258,6 +259,28 @@ def test_watch_goes_on_until_the_run_ends(tmp_path: pathlib.Path, tiny_model: pa
         assert "6,001 of 6,001 done" in blocks[-1]
         assert max(len(line) for line in blocks[0].splitlines()) < 80
     os.close(leader)
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_in_a_log_watch_tells_what_changes_and_else_a_minute(
+    flags: list[str], small: pathlib.Path, capfd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+        if now == 200:
+            held.close()
+
+    monkeypatch.setattr(status, "time", types.SimpleNamespace(sleep=sleep, monotonic=lambda: now))
+    with contextlib.ExitStack() as held:
+        held.enter_context(lease.held(Output(str(small)), "planning"))
+        assert status.main([str(small), "--watch", "2", *flags]) == 0
+    out = capfd.readouterr().out
+    states = re.findall(r'"state": "(\w+)|^state +(\w+)', out, re.MULTILINE)
+    assert ["".join(state) for state in states] == ["running"] * 4 + ["finished"]
+    assert now == 200
 
 
 def test_watch_waits_for_a_run_to_begin(
