@@ -32,11 +32,14 @@ def main(argv: list[str] | None = None) -> int:
         try:
             from pipeline import job
             from pipeline.options.door import read_options
+            from pipeline.output.announcement import announced
             from pipeline.terminal.errors import told
             from transforms.errors import UserError
 
             try:
-                return job.run(read_options(argv))
+                options = read_options(argv)
+                with announced(options.output.directory):
+                    return job.run(options)
             except UserError as error:
                 print(f"error: {told(error)}", file=sys.stderr)
                 return exit_codes.of_mistake(error)

@@ -23,6 +23,7 @@ import time
 
 from pipeline import exit_codes
 from pipeline.options.parser import Parser
+from pipeline.output.announcement import is_announced
 from pipeline.output.directory import NoOutputError, open_finished
 from pipeline.output.observer import Observer
 from pipeline.output.state import Status, tell
@@ -36,9 +37,11 @@ TOLD, UNREADABLE = 0, 1
 _WATCH_SECONDS = 2.0
 _LINE_SECONDS = 60.0
 
-# A run lists its inputs and loads its model before it takes the output. That long one is waited for
-# where there is no output yet; where there is one of earlier runs, for so many looks.
+# A run lists its inputs and loads its model before it takes the output. On this machine that is
+# seen. One that begins elsewhere is waited for: so long where there is no output yet, so many looks
+# where there is one of earlier runs.
 _BEGIN_SECONDS, _LOOKS_FOR_ANOTHER = 60.0, 15
+_ANNOUNCED = "a run has begun; it lists its inputs and loads its model"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -75,10 +78,13 @@ def _wait_for_output(directory: str, seconds: float) -> Observer:
         try:
             return Observer(open_finished(directory))
         except NoOutputError:
-            if time.monotonic() > until:
+            if time.monotonic() > until and not is_announced(directory):
                 raise
         if not said:
             said = True
+            if is_announced(directory):
+                print(f"{directory}: {_ANNOUNCED}", file=sys.stderr, flush=True)
+                continue
             wait = f"waiting up to {_BEGIN_SECONDS:.0f} s for a run to begin there"
             print(f"{directory}: {wait}", file=sys.stderr, flush=True)
         time.sleep(min(seconds, 1.0))
@@ -93,11 +99,13 @@ def _watch(observer: Observer, seconds: float, in_json: bool) -> Status:
     shown = _Shown(in_json)
     status = tell(observer.look())
     shown.show(status)
-    looks = 0 if status.at_work else _LOOKS_FOR_ANOTHER
+    looks = 0 if status.at_work or is_announced(status.output) else _LOOKS_FOR_ANOTHER
     if looks and sys.stdout.isatty():
         print(f"looking for {looks * seconds:.0f} s whether a run begins", file=sys.stderr)
     first = status.run
-    while (status.at_work or looks > 0) and not streams.reader_is_gone():
+    while status.at_work or looks > 0 or is_announced(status.output):
+        if streams.reader_is_gone():
+            break
         time.sleep(seconds)
         status = tell(observer.look())
         if status.at_work or looks <= 0:
@@ -106,7 +114,7 @@ def _watch(observer: Observer, seconds: float, in_json: bool) -> Status:
         elif status.run != first:
             shown.show(status)
             break
-        else:
+        elif not is_announced(status.output):
             looks -= 1
     return status
 

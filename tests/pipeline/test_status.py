@@ -24,6 +24,7 @@ from apache_beam.io.filesystems import FileSystems
 
 from pipeline import status
 from pipeline.output import lease, state
+from pipeline.output.announcement import announced
 from pipeline.output.directory import Output
 from pipeline.output.observer import Observer
 from tests.helpers.commands import (
@@ -281,6 +282,31 @@ def test_in_a_log_watch_tells_what_changes_and_else_a_minute(
     states = re.findall(r'"state": "(\w+)|^state +(\w+)', out, re.MULTILINE)
     assert ["".join(state) for state in states] == ["running"] * 4 + ["finished"]
     assert now == 200
+
+
+def test_watch_waits_for_a_run_that_is_slow_to_begin(
+    small: pathlib.Path, tmp_path: pathlib.Path, capfd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, now = tmp_path / "later", 0.0
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+        if now == 100:
+            shutil.copytree(small, out)
+        if now == 200:
+            held.enter_context(lease.held(Output(str(out)), "planning"))
+        if now == 210:
+            held.close()
+
+    monkeypatch.setattr(status, "time", types.SimpleNamespace(sleep=sleep, monotonic=lambda: now))
+    with contextlib.ExitStack() as held:
+        held.enter_context(announced(str(out)))
+        assert status.main([str(out), "--watch", "2", "--json"]) == 0
+    told, error = capfd.readouterr()
+    states = [json.loads(line)["state"] for line in told.splitlines()]
+    assert states == ["finished", "finished", "running", "finished"]
+    assert error == f"{out}: a run has begun; it lists its inputs and loads its model\n"
 
 
 def test_watch_waits_for_a_run_to_begin(
