@@ -7,8 +7,10 @@ traceback. It speaks of the library's parameters; a program with other names for
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
+import json
 import re
 from collections.abc import Callable
 from typing import Any, Literal
@@ -87,6 +89,28 @@ class Message:
         return "".join(p if isinstance(p, str) else name_of(p) for p in self.pieces)
 
 
+_NOTE = "its pieces: "
+
+
+def noted(text: str) -> dict[str, Message]:
+    """The messages of `UserError`s whose tracebacks are in a text, by how this library tells them.
+
+    >>> error = UserError("give ", Parameter("engine", "openvino"), subject="a.png")
+    >>> told = "\\n".join(["Traceback", *error.__notes__])
+    >>> noted(told)[str(error)].told(lambda parameter: f"the {parameter.name}")
+    'a.png: give the engine'
+    """
+    messages = {}
+    for line in text.splitlines():
+        if line.startswith(_NOTE):
+            with contextlib.suppress(ValueError):  # it was cut
+                told, pieces = json.loads(line.removeprefix(_NOTE))
+                messages[told] = Message(
+                    tuple(p if isinstance(p, str) else Parameter(*p) for p in pieces)
+                )
+    return messages
+
+
 class UserError(ValueError):
     """An input, a parameter or the output directory is wrong; the message says what to do.
 
@@ -111,6 +135,10 @@ class UserError(ValueError):
         start = " ".join(p if isinstance(p, str) else p.as_subject() for p in self._subjects())
         # One text, as that is what Beam keeps of an exception in a worker.
         super().__init__(f"{start}: {self.message}" if start else str(self.message))
+        if any(isinstance(piece, Parameter) for piece in self.pieces):
+            # For a program that has other names for parameters, and gets no more than a traceback.
+            noted_pieces = [p if isinstance(p, str) else (p.name, p.value) for p in self.pieces]
+            self.add_note(_NOTE + json.dumps([str(self), noted_pieces], default=str))
 
     def __reduce__(self) -> tuple[Any, ...]:
         rebuild = functools.partial(

@@ -10,7 +10,8 @@ import tempfile
 import traceback
 
 from pipeline.output.disk import disk_is_full
-from transforms.errors import one_line
+from pipeline.terminal.errors import told
+from transforms.errors import noted, one_line
 
 _STEP = re.compile(r" ?\[while running '([^']*)'\]")
 _FRAME = re.compile(r'^  File ".*", line \d+, in .*$', re.MULTILINE)
@@ -57,12 +58,14 @@ def cause(error: BaseException) -> Cause:
     steps = list(_STEP.finditer(text))
     if steps:
         text = text[: steps[-1].start()]
+    noted_in = "\n".join([text, *getattr(error, "__notes__", [])])
     text, is_ours = _without_names(_last_message(text))
-    text = one_line(Exception(text))
+    message = noted(noted_in).get(text)
+    text = one_line(Exception(told(message) if message else text))
     for number, remedy in _REMEDIES.items():
         if os.strerror(number) in text:
-            told = _PATH.sub(r"\2: \1", _NUMBER.sub("", text))
-            return Cause(f"{told}: {remedy}", True)
+            text = _PATH.sub(r"\2: \1", _NUMBER.sub("", text))
+            return Cause(f"{text}: {remedy}", True)
     return Cause(text + (f" (in {steps[-1][1]})" if steps else ""), is_ours)
 
 

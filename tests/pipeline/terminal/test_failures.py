@@ -22,7 +22,7 @@ from tests.helpers.commands import Finished
 from tests.helpers.images import write_random_images
 from tests.helpers.tiny_model import save_tiny_model
 from transforms.dataset.writer import PartWriter
-from transforms.errors import UserError
+from transforms.errors import Parameter, UserError
 
 Run = Callable[..., Finished]
 
@@ -64,6 +64,12 @@ def tensorflows_error() -> Exception:
         ),
         (OSError(errno.ENOSPC, "No space left on device"), r"no space left where --output"),
         (UserError("the model takes 16x16", subject="a.png"), r"a\.png: the model takes 16x16 \("),
+        (
+            UserError(
+                "add ", Parameter("trusted", True), ' or "not"', subject=Parameter("model", "a/b")
+            ),
+            r'--model a/b: add --trust_model or "not"',
+        ),
         (ValueError("first\n  File second\n\nthird"), r"ValueError: first File second third \("),
         (KeyError(), r"KeyError \(in "),
         (tensorflows_error(), r"Shape of tensor x"),
