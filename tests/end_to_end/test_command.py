@@ -155,12 +155,7 @@ def test_closed_streams_and_readers_that_go_away_change_nothing(images, tiny_mod
     done = run_command("--input", tmp_path / "text.png", *words, stdout=writer, stderr=writer)
     assert done.code == 1
     assert json.loads((tmp_path / "gone" / "_run.json").read_text())["counts"]["errors"] == 1
-
-    sorted((tmp_path / "gone").glob("part-*"))[0].write_bytes(b"")
-    verify = [sys.executable, "-m", "pipeline.verify", tmp_path / "gone", "--sample", "0"]
-    done = run(verify, stdout=writer)
     os.close(writer)
-    assert (done.code, done.err) == (1, "")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
