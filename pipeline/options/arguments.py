@@ -10,7 +10,7 @@ from typing import Any
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
 import runners
-from pipeline.options import flags, model, program, types
+from pipeline.options import flags, model, types
 from pipeline.options.keeping import add_keeping
 from pipeline.options.parser import Parser
 from transforms.engines import parity
@@ -43,9 +43,6 @@ def parse(argv: list[str]) -> ImageOptions:
       UserError: a flag is missing, unknown or has an unusable value.
       SystemExit: after `--help`.
     """
-    if argv and argv[0] in program.VERBS:
-        write = f"{program.called(argv[0])} {' '.join(argv[1:])}".rstrip()
-        raise UserError(f"is no option of run; write: {write}", subject=argv[0])
     renamed = flags.as_beam_has_them(argv)
     try:
         return _parse(renamed)

@@ -9,6 +9,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.options.pipeline_options import _BeamArgumentParser as BeamParser
 
 import runners
+from pipeline.options import program
 from pipeline.options.parser import no_such_option, similar_option
 from transforms.errors import UserError
 
@@ -62,5 +63,8 @@ def refuse_strays(argv: list[str]) -> None:
     _, unknown = parser.parse_known_args(argv)
     strays = [word for word in unknown if not word.startswith("-")]
     flags = [word for word in unknown if word.startswith("-")]
+    if strays and argv[0] in program.VERBS:
+        write = f"{program.called(argv[0])} {' '.join(argv[1:])}".rstrip()
+        raise UserError(f"is no option of run; write: {write}", subject=argv[0])
     if strays and not flags:
         raise UserError(f"{strays[0]}: belongs to no option; put it behind one, such as --input")
