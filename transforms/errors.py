@@ -18,7 +18,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from transforms.refs import ImageRef
-from transforms.storage.retries import is_transient
+from transforms.storage.causes import is_transient
 
 Stage = Literal["read", "decode", "infer"]
 
@@ -219,8 +219,9 @@ def was_read(stage: str, error_type: str) -> bool:
 class ErrorRow:
     """One image that did not become a row: which, where in the pipeline, and why.
 
-    `transient` says that reading failed, after some attempts, in a way that may pass: a timeout, a
-    lost connection, a busy server.
+    `transient` says that reading failed, after some attempts, in a way that may pass, as the table
+    in `transforms.storage.causes` has it: a timeout, a lost connection, a busy server, expired
+    credentials, no memory or no file handle left.
     """
 
     id: str
@@ -239,7 +240,8 @@ def error_row(ref: ImageRef, stage: Stage, error: BaseException) -> ErrorRow:
     >>> error_row(ref, "decode", CorruptImageError("truncated\\nJPEG")).message
     'truncated JPEG'
     """
-    transient = stage == "read" and is_transient(error)
+    passes = stage == "read" or isinstance(error, MemoryError)
+    transient = passes and is_transient(error)
     name, message = type(error).__name__, one_line(error)
     return ErrorRow(ref.id, ref.uri, ref.version, stage, name, message, transient)
 

@@ -14,7 +14,7 @@ from transforms.errors import Parameter, RecordError, UserError, one_line
 from transforms.inputs.tfrecord_file import read_records, scan
 from transforms.machine.tensorflow_import import import_tensorflow
 from transforms.refs import ImageRef
-from transforms.storage.retries import is_transient
+from transforms.storage.causes import is_transient
 
 _EXAMPLES_LOOKED_AT = 10
 

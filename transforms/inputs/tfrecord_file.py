@@ -22,7 +22,7 @@ import google_crc32c
 from transforms import storage
 from transforms.errors import ImageTooLargeError, RecordError
 from transforms.refs import ImageRef, content_version, is_content_version
-from transforms.storage import retries
+from transforms.storage import causes, retries
 
 _LENGTH = struct.Struct("<Q")
 _CRC = struct.Struct("<I")
@@ -73,7 +73,7 @@ def scan(path: str) -> Iterator[tuple[int, int | None]]:
                 else:
                     complete = end <= size
             except (EOFError, OSError, zlib.error) as error:
-                if retries.is_transient(error):
+                if causes.is_transient(error):
                     raise
                 yield offset, None
                 return
@@ -123,7 +123,7 @@ class _RecordFile:
         try:
             return retries.retrying(lambda: self._attempt(ref, max_bytes), self._attempts)
         except Exception as error:
-            if retries.is_transient(error):
+            if causes.is_transient(error):
                 self._attempts = 1
             raise
 
@@ -139,7 +139,7 @@ class _RecordFile:
         try:
             return _read_record(self._file, ref, max_bytes)
         except Exception as error:
-            if retries.is_transient(error):
+            if causes.is_transient(error):
                 self.close()
             raise
 

@@ -14,7 +14,7 @@ from apache_beam.io.aws import s3io
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.io.gcp import gcsio
 
-from transforms.storage.retries import http_status
+from transforms.storage.causes import http_status
 
 
 def gcs_blob(path: str) -> Any:
