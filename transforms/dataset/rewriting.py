@@ -62,8 +62,7 @@ def copy_parts(
         if not rows and not len(errors):
             pending.discard()
             return None
-        pending.commit()
-        return new
+        return new if pending.commit() else read_part(part_path(target, shard))
     except BaseException:
         pending.discard()
         raise

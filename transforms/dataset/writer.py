@@ -23,8 +23,9 @@ from transforms import storage
 from transforms.batches import BatchPlace, FeatureBatch, StageSeconds
 from transforms.dataset.columns import PartFormat, rows_to_table
 from transforms.dataset.layout import ERRORS_DIRECTORY, part_path
-from transforms.dataset.part import FOOTER_KEY, Part
+from transforms.dataset.part import FOOTER_KEY, Part, read_part
 from transforms.errors import ErrorRow, error_table
+from transforms.storage.retries import retrying
 
 # Rows are gathered into row groups of this many: small ones cost readers more than they save.
 ROW_GROUP_ROWS = 1024
@@ -143,6 +144,9 @@ class PartWriter:
     def commit(self) -> Part:
         """Makes the error rows and then the part appear.
 
+        Returns:
+          the part that is there now: another's, where one was first.
+
         Raises:
           IncompleteShardError: refs are missing.
         """
@@ -168,8 +172,8 @@ class PartWriter:
         write_footer(parquet, part, self._format.program)
         parquet.close()
         self._before_commit()
-        self._pending.commit()
-        return part
+        path = part_path(self._output, self._shard)
+        return part if self._pending.commit() else retrying(lambda: read_part(path))
 
     def discard(self) -> None:
         """Drops what was gathered; nothing appears."""

@@ -49,7 +49,6 @@ def _read_file(ref: ImageRef, max_bytes: int) -> bytes | Exception:
     if ref.problem or (ref.size or 0) > max_bytes:
         return ValueError(ref.problem)
     try:
-        with storage.open_input(ref.uri) as file:
-            return file.read(max_bytes + 1)
+        return storage.read(ref.uri, max_bytes + 1)[0]
     except OSError as error:
         return error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 from collections.abc import Callable, Sequence
 
 from transforms import storage
@@ -53,15 +52,9 @@ class FileReader:
 
 
 def _read(ref: ImageRef, max_bytes: int) -> EncodedImage:
-    version, limit = ref.version, max_bytes
-    with storage.open_input(ref.uri) as file:
-        if storage.is_local(ref.uri):
-            status = os.fstat(file.fileno())
-            version = storage.version(status)
-            limit = min(limit, status.st_size)  # Python makes room for as much as it is asked for
-        data = file.read(limit + 1)
+    data, version = storage.read(ref.uri, max_bytes + 1)
     if is_content_version(ref.version):
         version = content_version(data)
     if len(data) > max_bytes:
         raise ImageTooLargeError(f"more than max_file_bytes {max_bytes} bytes")
-    return EncodedImage(data, version)
+    return EncodedImage(data, version or ref.version)

@@ -12,13 +12,10 @@ import glob
 import os
 import re
 import stat
-from collections.abc import Iterator
-
-from apache_beam.io.filesystem import BeamIOError
-from apache_beam.io.filesystems import FileSystems
+from collections.abc import Iterable, Iterator
 
 from transforms import storage
-from transforms.errors import Parameter, UserError
+from transforms.errors import Parameter, UserError, one_line
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -28,7 +25,7 @@ class FoundFile:
     Attributes:
       uri: absolute path or `scheme://…`; always valid UTF-8.
       size: in bytes; None where it cannot be seen.
-      version: size and modification time, or "".
+      version: size and modification time, generation or ETag, or "".
       problem: why it cannot be used, or None.
       path: the name as the operating system has it, which may not be UTF-8.
       in_directory: found by searching a directory, not named by the input itself.
@@ -68,28 +65,24 @@ def expand(pattern: str) -> Iterator[FoundFile]:
             os.path.abspath("/".join(typed[:fixed]) + "/" if fixed else "."), typed[fixed:]
         )
     try:
-        literal = [] if path.endswith("/") else _match(glob.escape(path))
+        literal = None if path.endswith("/") else storage.look(path)
         if literal:
-            return iter(literal)
-        below = _match(glob.escape(path.rstrip("/")) + "/**")
+            return iter(_remote_files([(path, literal)]))
+        below = _remote_files(storage.match_below(path), in_directory=True)
         if below or not glob.has_magic(path):
-            return (dataclasses.replace(file, in_directory=True) for file in below)
-        return iter(_match(path))
-    except (BeamIOError, ValueError) as error:
-        raise UserError(f"cannot be listed: {error}", subject=subject) from error
+            return iter(below)
+        return iter(_remote_files(storage.match(path)))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot be listed: {one_line(error)}", subject=subject) from error
 
 
-def _match(pattern: str) -> list[FoundFile]:
-    [result] = FileSystems.match([pattern])
+def _remote_files(
+    found: Iterable[tuple[str, storage.StoredFile]], in_directory: bool = False
+) -> list[FoundFile]:
     return [
-        FoundFile(
-            meta.path,
-            meta.size_in_bytes,
-            f"{meta.size_in_bytes}-{meta.last_updated_in_seconds}",
-            path=meta.path,
-        )
-        for meta in result.metadata_list
-        if not meta.path.endswith("/")
+        FoundFile(path, file.size, file.version, path=path, in_directory=in_directory)
+        for path, file in found
+        if not path.endswith("/")
     ]
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import gzip
 import io
-import os
 import struct
 import zlib
 from collections.abc import Generator, Iterable, Iterator
@@ -87,14 +86,13 @@ def read_records(
     path: str, refs: Iterable[ImageRef], max_bytes: int
 ) -> Generator[bytes | Exception, None, None]:
     """Reads one file's records, in order of offset: the data of each, or what is wrong with it."""
-    now = ""
-    if storage.is_local(path):
-        with contextlib.suppress(OSError):  # reading says what is wrong
-            now = storage.version(os.stat(path))
+    now = None
+    with contextlib.suppress(OSError):  # reading says what is wrong
+        now = storage.look(path)
     with contextlib.closing(_RecordFile(path)) as file:
         for ref in refs:
             by_content = is_content_version(ref.version)
-            if now and ref.version and now != ref.version and not by_content:
+            if now and ref.version and now.version != ref.version and not by_content:
                 yield RecordError(_CHANGED)  # other records may lie there now
                 continue
             try:

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 
 import requests
 import urllib3
-from apache_beam.io.filesystem import BeamIOError, FileMetadata
+from apache_beam.io.filesystem import BeamIOError
 from apache_beam.io.filesystems import FileSystems
 
 from transforms import storage
@@ -234,19 +234,31 @@ def download_directory(
     return found
 
 
-def _listing(pattern: str) -> list[FileMetadata]:
+@dataclasses.dataclass(frozen=True)
+class _File:
+    """As listed; without a version where the filesystem does not know when it was written."""
+
+    path: str
+    size: int
+    version: str
+
+
+def _listing(pattern: str) -> list[_File]:
     try:
-        [match] = FileSystems.match([pattern])
-    except BeamIOError as error:
+        return [
+            _File(path, file.size, file.version if file.modified else "")
+            for path, file in storage.match(pattern)
+            if not path.endswith("/")
+        ]
+    except OSError as error:
         raise UnreachableError(f"cannot be listed: {one_line(error)}") from error
-    return [file for file in match.metadata_list if not file.path.endswith("/")]
 
 
-def _files_below(directory: str) -> Iterator[FileMetadata]:
+def _files_below(directory: str) -> Iterator[_File]:
     """All files, also where a filesystem lists one level at a time, directories included (HDFS)."""
     has_dirs = FileSystems.get_filesystem(directory).has_dirs()
     for file in _listing(glob.escape(directory) + "/**"):
-        if file.size_in_bytes or not has_dirs:
+        if file.size or not has_dirs:
             yield file
             continue
         try:
@@ -258,17 +270,17 @@ def _files_below(directory: str) -> Iterator[FileMetadata]:
             yield file
 
 
-def _check_listing(files: list[FileMetadata]) -> dict[str, str]:
+def _check_listing(files: list[_File]) -> dict[str, str]:
     """Validators for these files, none of whose bytes have been read."""
-    if sum(file.size_in_bytes for file in files) > MAX_BYTES:
+    if sum(file.size for file in files) > MAX_BYTES:
         raise DownloadError(f"more than {MAX_BYTES:,} bytes, too many for a model")
-    rows = sorted((file.path, file.size_in_bytes, file.last_updated_in_seconds) for file in files)
-    if not all(changed for _, _, changed in rows):
+    rows = sorted((file.path, file.size, file.version) for file in files)
+    if not all(version for _, _, version in rows):
         return {}
     return {"listing": hashlib.sha256(json.dumps(rows).encode()).hexdigest()}
 
 
-def _copy(file: FileMetadata, path: str) -> str:
+def _copy(file: _File, path: str) -> str:
     """Copies a file to `path`; its SHA-256."""
     digest = hashlib.sha256()
     with open(path, "wb") as target:
@@ -278,7 +290,7 @@ def _copy(file: FileMetadata, path: str) -> str:
     return digest.hexdigest()
 
 
-def _blocks(file: FileMetadata) -> Iterator[bytes]:
+def _blocks(file: _File) -> Iterator[bytes]:
     received = 0
     try:
         with storage.open_input(file.path) as source:
@@ -287,7 +299,5 @@ def _blocks(file: FileMetadata) -> Iterator[bytes]:
                 yield block
     except Exception as error:  # every store has exceptions of its own
         raise UnreachableError(f"{file.path} cannot be read: {one_line(error)}") from error
-    if received != file.size_in_bytes:
-        raise UnreachableError(
-            f"{file.path} ends after {received:,} of {file.size_in_bytes:,} bytes"
-        )
+    if received != file.size:
+        raise UnreachableError(f"{file.path} ends after {received:,} of {file.size:,} bytes")

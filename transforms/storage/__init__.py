@@ -1,26 +1,28 @@
 """Files on any of Beam's filesystems: read, listed, committed in one step, and tried again."""
 
-from transforms.storage.files import (
+from transforms.storage.changes import delete, move, remove_if_empty
+from transforms.storage.commits import (
     TEMPORARY_PREFIX,
     PendingFile,
-    StoredFile,
-    absolute,
-    arrow_input,
-    checksum,
-    delete,
-    exists,
-    is_local,
-    join,
-    list_files,
-    list_names,
-    modified,
-    move,
-    open_input,
-    remove_if_empty,
-    version,
     write_atomically,
     write_text,
 )
+from transforms.storage.files import (
+    StoredFile,
+    arrow_input,
+    checksum,
+    exists,
+    list_files,
+    list_names,
+    look,
+    match,
+    match_below,
+    modified,
+    open_input,
+    read,
+    version,
+)
+from transforms.storage.paths import absolute, is_local, join
 
 __all__ = [
     "TEMPORARY_PREFIX",
@@ -35,9 +37,13 @@ __all__ = [
     "join",
     "list_files",
     "list_names",
+    "look",
+    "match",
+    "match_below",
     "modified",
     "move",
     "open_input",
+    "read",
     "remove_if_empty",
     "version",
     "write_atomically",

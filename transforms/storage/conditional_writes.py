@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
+import functools
 import os
 import time
 from collections.abc import Iterator
@@ -17,7 +18,10 @@ from collections.abc import Iterator
 from google.api_core.exceptions import NotFound, PreconditionFailed
 
 from transforms import storage
-from transforms.storage.object_stores import errors_as_oserrors, gcs_blob, s3_object
+from transforms.storage.clients import errors_as_oserrors, s3_client
+from transforms.storage.google_storage import blob as gcs_blob
+from transforms.storage.retries import retrying
+from transforms.storage.s3 import named
 
 # Where a write cannot have a condition: how long two that began at once may be apart.
 SETTLE_SECONDS = 2.0
@@ -46,9 +50,9 @@ def read_text(path: str) -> StoredText | None:
     """
     with errors_as_oserrors(path):
         if path.startswith("gs://"):
-            return _read_gcs(path)
+            return retrying(lambda: _read_gcs(path))
         if path.startswith("s3://"):
-            return _read_s3(path)
+            return retrying(lambda: _read_s3(path))
         return _read_file(path)
 
 
@@ -68,9 +72,9 @@ def write_if_unchanged(path: str, text: str, seen: StoredText | None) -> StoredT
     """
     with errors_as_oserrors(path):
         if path.startswith("gs://"):
-            written = _write_gcs(path, text, seen)
+            written = retrying(lambda: _write_gcs(path, text, seen))
         elif path.startswith("s3://"):
-            written = _write_s3(path, text, seen)
+            written = retrying(lambda: _write_s3(path, text, seen))
         elif storage.is_local(path):
             written = _write_local(path, text, seen)
         else:
@@ -91,7 +95,8 @@ def delete_if_unchanged(path: str, seen: StoredText) -> None:
     with errors_as_oserrors(path):
         if path.startswith("gs://"):
             with contextlib.suppress(NotFound, PreconditionFailed):
-                gcs_blob(path).delete(if_generation_match=seen.token)
+                conditions = {"if_generation_match": seen.token, "retry": None}
+                retrying(functools.partial(gcs_blob(path).delete, **conditions))
         elif not storage.is_local(path):
             if read_text(path) == seen:
                 storage.delete([path])
@@ -103,25 +108,26 @@ def delete_if_unchanged(path: str, seen: StoredText) -> None:
 
 def _read_gcs(path: str) -> StoredText | None:
     where = gcs_blob(path)
-    while (blob := where.bucket.get_blob(where.name)) is not None:
+    while (blob := where.bucket.get_blob(where.name, retry=None)) is not None:
         with contextlib.suppress(NotFound):  # replaced meanwhile: a download names its generation
-            return StoredText(_decoded(blob.download_as_bytes()), blob.generation)
+            return StoredText(_decoded(blob.download_as_bytes(retry=None)), blob.generation)
     return None
 
 
 def _write_gcs(path: str, text: str, seen: StoredText | None) -> StoredText | None:
     blob = gcs_blob(path)
     try:
-        blob.upload_from_string(text, if_generation_match=0 if seen is None else seen.token)
+        condition = 0 if seen is None else seen.token
+        blob.upload_from_string(text, if_generation_match=condition, retry=None)
     except PreconditionFailed:
         return None
     return StoredText(text, blob.generation)
 
 
 def _read_s3(path: str) -> StoredText | None:
-    client, where = s3_object(path)
+    client = s3_client()
     try:
-        answer = client.get_object(**where)
+        answer = client.get_object(**named(path))
     except client.exceptions.NoSuchKey:
         return None
     with contextlib.closing(answer["Body"]) as body:
@@ -129,10 +135,10 @@ def _read_s3(path: str) -> StoredText | None:
 
 
 def _write_s3(path: str, text: str, seen: StoredText | None) -> StoredText | None:
-    client, where = s3_object(path)
+    client = s3_client()
     condition = {"IfNoneMatch": "*"} if seen is None else {"IfMatch": seen.token}
     try:
-        answer = client.put_object(**where, Body=text.encode(), **condition)
+        answer = client.put_object(**named(path), Body=text.encode(), **condition)
     except client.exceptions.ClientError as error:
         if error.response["Error"]["Code"] in _S3_REFUSALS:
             return None

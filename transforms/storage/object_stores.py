@@ -1,63 +1,45 @@
-"""The clients with which Beam's filesystems reach `gs://` and `s3://`: its credentials and options.
+"""What stores of objects have in common, whichever it is; each call is one request or a few.
 
-For what those filesystems cannot do: a write with a condition, an empty object on S3.
+An object appears as a whole when its upload ends, so nothing is written under a temporary name. A
+call is not repeated here, but for the pages of a listing: its caller does that.
 """
 
 from __future__ import annotations
 
-import contextlib
-import functools
 from collections.abc import Iterator
-from typing import Any
+from typing import Protocol
 
-from apache_beam.io.aws import s3io
-from apache_beam.io.filesystems import FileSystems
-from apache_beam.io.gcp import gcsio
-
-from transforms.storage.causes import http_status
+from transforms.storage import google_storage, s3
+from transforms.storage.objects import StoredObject
 
 
-def gcs_blob(path: str) -> Any:
-    """The `google.cloud.storage.Blob` of a `gs://` path; nothing is asked of the store yet."""
-    filesystem: Any = FileSystems.get_filesystem(path)
-    bucket, name = gcsio.parse_gcs_path(path)
-    return filesystem._gcsIO().client.bucket(bucket).blob(name)
+class ObjectStore(Protocol):
+    """The functions of `google_storage` and `s3`."""
+
+    def look(self, path: str, /) -> StoredObject | None:
+        """The object at `path`, if there is one."""
+
+    def listed(self, prefix: str, /) -> Iterator[StoredObject]:
+        """The objects whose paths begin with `prefix`, asked for page by page."""
+
+    def read(self, path: str, most: int, /) -> tuple[bytes, str]:
+        """The first `most` bytes of an object, and the version that it had, by one request."""
+
+    def create(self, path: str, local_path: str, writer: str, /) -> bool:
+        """Uploads a file where no object is; False: there is one, and it stays."""
+
+    def replace(self, path: str, local_path: str, /) -> None:
+        """Uploads a file, whatever was there."""
+
+    def copy(self, source: StoredObject, target: str, /) -> bool:
+        """Copies an object over what was there; False: the source is not what it was."""
+
+    def delete(self, path: str, /) -> None:
+        """Deletes an object; one that is gone is fine."""
 
 
-def s3_object(path: str) -> tuple[Any, dict[str, str]]:
-    """The boto3 client for an `s3://` path, and the arguments that name its object."""
-    filesystem: Any = FileSystems.get_filesystem(path)
-    bucket, key = s3io.parse_s3_path(path)
-    client = s3io.S3IO(options=filesystem._options).client.client
-    return client, {"Bucket": bucket, "Key": key}
-
-
-@contextlib.contextmanager
-def errors_as_oserrors(path: str) -> Iterator[None]:
-    """What the stores' libraries raise becomes an OSError, as it is for local files.
-
-    Raises:
-      FileNotFoundError: HTTP status 404.
-      OSError: any other; its cause is the library's error.
-    """
-    try:
-        yield
-    except (OSError, ValueError):
-        raise
-    except Exception as error:
-        kind = FileNotFoundError if http_status(error) == 404 else OSError
-        raise kind(f"{path}: {error}") from error
-
-
-def _parse_models_once() -> None:
-    """Makes a call to S3 cost 0.015 s of CPU time instead of 0.08 s.
-
-    Beam makes a client for each call, and each would parse botocore's description of S3 anew.
-    """
-    with contextlib.suppress(ImportError):
-        import botocore.session
-
-        botocore.session.create_loader = functools.cache(botocore.session.create_loader)
-
-
-_parse_models_once()
+def store_of(path: str) -> ObjectStore | None:
+    """The store that `path` is in; None for other filesystems, which Beam reaches for us."""
+    if path.startswith("gs://"):
+        return google_storage
+    return s3 if path.startswith("s3://") else None

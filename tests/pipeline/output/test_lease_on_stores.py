@@ -19,7 +19,7 @@ from transforms.errors import UserError
 from transforms.storage.conditional_writes import write_if_unchanged
 
 
-@pytest.fixture(scope="module", params=[object_stores.gcs_with_conditions, object_stores.s3])
+@pytest.fixture(scope="module", params=[object_stores.gcs, object_stores.s3])
 def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     with request.param() as store:
         yield store

@@ -23,7 +23,7 @@ from transforms.storage.conditional_writes import (
 def root(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A directory of each kind; each store runs once for the tests of this module."""
     if request.param == "gs":
-        with object_stores.gcs_with_conditions() as store:
+        with object_stores.gcs() as store:
             yield store.uri
     elif request.param == "s3":
         with object_stores.s3() as store:

@@ -13,7 +13,7 @@ from tests.helpers import object_stores
 from transforms import storage
 
 
-@pytest.fixture(scope="module", params=[object_stores.gcs_with_batches, object_stores.s3])
+@pytest.fixture(scope="module", params=[object_stores.gcs, object_stores.s3])
 def bucket(request: pytest.FixtureRequest) -> Iterator[str]:
     with request.param() as store:
         yield store.uri
