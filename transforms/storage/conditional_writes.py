@@ -107,10 +107,10 @@ def delete_if_unchanged(path: str, seen: StoredText) -> None:
 
 
 def _read_gcs(path: str) -> StoredText | None:
-    where = gcs_blob(path)
-    while (blob := where.bucket.get_blob(where.name, retry=None)) is not None:
-        with contextlib.suppress(NotFound):  # replaced meanwhile: a download names its generation
-            return StoredText(_decoded(blob.download_as_bytes(retry=None)), blob.generation)
+    blob = gcs_blob(path)
+    with contextlib.suppress(NotFound):
+        content = blob.download_as_bytes(raw_download=True, retry=None)
+        return StoredText(_decoded(content), blob.generation)
     return None
 
 
