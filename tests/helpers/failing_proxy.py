@@ -76,6 +76,7 @@ class FailingProxy(http.server.ThreadingHTTPServer):
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # else each answer waits for 40 ms
     server: FailingProxy
 
     def _handle(self) -> None:

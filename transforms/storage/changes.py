@@ -14,11 +14,11 @@ import shutil
 
 from apache_beam.io.filesystems import FileSystems
 
-from transforms.storage.clients import errors_as_oserrors
+from transforms.storage.clients import asking
 from transforms.storage.files import match_below
 from transforms.storage.object_stores import ObjectStore, store_of
 from transforms.storage.paths import is_local
-from transforms.storage.retries import WRITE_ATTEMPTS, retrying
+from transforms.storage.retries import WRITE_ATTEMPTS
 
 _DELETE_THREADS = 16
 
@@ -43,8 +43,7 @@ def _delete(path: str) -> None:
     if store:
         below = [found for found, _ in match_below(path)]
         for one in (*below, path):
-            with errors_as_oserrors(one):
-                retrying(functools.partial(store.delete, one), WRITE_ATTEMPTS)
+            asking(one, functools.partial(store.delete, one), WRITE_ATTEMPTS)
     elif not is_local(path):
         found = [below for below, _ in match_below(path)]
         found += [path] if FileSystems.exists(path) else []
@@ -66,22 +65,18 @@ def move(moves: list[tuple[str, str]]) -> None:
     """
     for source, target in moves:
         store = store_of(source)
-        with errors_as_oserrors(source):
-            if store:
-                step = functools.partial(_move_object, store, source, target)
-                retrying(step, WRITE_ATTEMPTS)
-            elif not is_local(source):
-                if FileSystems.exists(source):
-                    FileSystems.rename([source], [target])
-                elif not FileSystems.exists(target):
-                    raise _lost(source, target)
-            else:
-                os.makedirs(os.path.dirname(target), exist_ok=True)
-                try:
-                    os.replace(source, target)
-                except FileNotFoundError:
-                    if not os.path.lexists(target):
-                        raise
+        if store:
+            step = functools.partial(_move_object, store, source, target)
+            asking(source, step, WRITE_ATTEMPTS)
+        elif not is_local(source):
+            asking(source, functools.partial(_rename, source, target), WRITE_ATTEMPTS)
+        else:
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            try:
+                os.replace(source, target)
+            except FileNotFoundError:
+                if not os.path.lexists(target):
+                    raise
     for directory in sorted({os.path.dirname(target) for _, target in moves if is_local(target)}):
         sync_directory(directory)
 
@@ -95,6 +90,13 @@ def _move_object(store: ObjectStore, source: str, target: str) -> None:
         store.delete(source)
     else:
         raise ConnectionAbortedError(f"{source} was replaced while it was moved to {target}")
+
+
+def _rename(source: str, target: str) -> None:
+    if FileSystems.exists(source):
+        FileSystems.rename([source], [target])
+    elif not FileSystems.exists(target):
+        raise _lost(source, target)
 
 
 def _lost(source: str, target: str) -> FileNotFoundError:

@@ -11,16 +11,19 @@ import functools
 import os
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, TypeVar
 
 import requests.adapters
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.io.gcp.gcsio import create_storage_client
 from apache_beam.options.pipeline_options import PipelineOptions, S3Options
 
-from transforms.storage.causes import http_status, is_transient
+from transforms.storage.causes import http_status
+from transforms.storage.retries import retrying
 
 _CONNECTIONS = 64
+
+T = TypeVar("T")
 
 _lock = threading.Lock()
 _clients: dict[str, tuple[tuple[object, ...], object, Any]] = {}
@@ -63,10 +66,29 @@ def errors_as_oserrors(path: str) -> Iterator[None]:
         raise
     except Exception as error:
         status = http_status(error)
-        if status in (401, 403) or is_transient(error):
+        if status in (None, 400, 401, 403):
             _clients.clear()  # the next call finds credentials that were renewed meanwhile
         kinds = {401: PermissionError, 403: PermissionError, 404: FileNotFoundError}
         raise kinds.get(status or 0, OSError)(f"{path}: {error}") from error
+
+
+def asking(path: str, call: Callable[[], T], attempts: int | None = None) -> T:
+    """What `call` gives, which asks a store, again after what passes; its errors are OSErrors.
+
+    Args:
+      path: what messages speak of.
+      call: each time it finds the client anew, and so credentials that were renewed.
+      attempts: as in `retrying`.
+
+    Raises:
+      OSError: as in `errors_as_oserrors`.
+    """
+
+    def attempt() -> T:
+        with errors_as_oserrors(path):
+            return call()
+
+    return retrying(attempt, attempts)
 
 
 def _client(scheme: str, options: object, create: Callable[[Any], Any]) -> Any:
@@ -83,6 +105,7 @@ def _new_gcs_client(options: Any) -> Any:
     if not isinstance(options, PipelineOptions):
         options = PipelineOptions.from_dictionary(options or {})
     client = create_storage_client(options)
+    client._bucket_metadata_cache = None  # for traces; it asks for the bucket in a thread
     adapter = requests.adapters.HTTPAdapter(pool_maxsize=_CONNECTIONS)
     for scheme in ("https://", "http://"):
         client._http.mount(scheme, adapter)

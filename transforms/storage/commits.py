@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
 import shutil
 import tempfile
@@ -23,10 +24,10 @@ from apache_beam.io.filesystems import FileSystems
 
 from transforms.storage import faults
 from transforms.storage.changes import delete, sync_directory
-from transforms.storage.clients import errors_as_oserrors
+from transforms.storage.clients import asking
 from transforms.storage.object_stores import ObjectStore, store_of
 from transforms.storage.paths import absolute, is_local, join
-from transforms.storage.retries import WRITE_ATTEMPTS, retrying
+from transforms.storage.retries import WRITE_ATTEMPTS
 
 TEMPORARY_PREFIX = "_tmp-"
 
@@ -87,14 +88,13 @@ class PendingFile:
             sync_directory(os.path.dirname(self._path))
         else:
             faults.reached("before_rename")
-            with errors_as_oserrors(self._path):
-                if self._store is None:
-                    ours = self._upload_and_rename(replacing)
-                elif replacing:
-                    store = self._store
-                    retrying(lambda: store.replace(self._path, self.local_path), WRITE_ATTEMPTS)
-                else:
-                    ours = _create(self._store, self._path, self.local_path)
+            if self._store is None:
+                ours = self._upload_and_rename(replacing)
+            elif replacing:
+                put = functools.partial(self._store.replace, self._path, self.local_path)
+                asking(self._path, put, WRITE_ATTEMPTS)
+            else:
+                ours = _create(self._store, self._path, self.local_path)
         self.discard()
         return ours
 
@@ -102,8 +102,10 @@ class PendingFile:
         temporary = join(os.path.dirname(self._path), _temporary_name(self._name))
         before = FileSystems.exists(self._path)
         try:
-            retrying(lambda: _upload(self.local_path, temporary), WRITE_ATTEMPTS)
-            return retrying(lambda: _rename(temporary, self._path, replacing), WRITE_ATTEMPTS)
+            upload = functools.partial(_upload, self.local_path, temporary)
+            asking(temporary, upload, WRITE_ATTEMPTS)
+            rename = functools.partial(_rename, temporary, self._path, replacing)
+            return asking(self._path, rename, WRITE_ATTEMPTS)
         finally:
             with contextlib.suppress(OSError):
                 if not before or FileSystems.exists(self._path):  # else no other bytes are left
@@ -163,7 +165,7 @@ def _create(store: ObjectStore, path: str, local_path: str) -> bool:
             raise ConnectionAbortedError(f"{path} was deleted while it was written")
         return found.writer == writer
 
-    return retrying(attempt, WRITE_ATTEMPTS)
+    return asking(path, attempt, WRITE_ATTEMPTS)
 
 
 def _upload(local_path: str, temporary: str) -> None:

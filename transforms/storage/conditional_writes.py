@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import fcntl
-import functools
 import os
 import time
 from collections.abc import Iterator
@@ -18,9 +17,8 @@ from collections.abc import Iterator
 from google.api_core.exceptions import NotFound, PreconditionFailed
 
 from transforms import storage
-from transforms.storage.clients import errors_as_oserrors, s3_client
+from transforms.storage.clients import asking, s3_client
 from transforms.storage.google_storage import blob as gcs_blob
-from transforms.storage.retries import retrying
 from transforms.storage.s3 import named
 
 # Where a write cannot have a condition: how long two that began at once may be apart.
@@ -48,12 +46,11 @@ def read_text(path: str) -> StoredText | None:
     Raises:
       OSError: it cannot be read.
     """
-    with errors_as_oserrors(path):
-        if path.startswith("gs://"):
-            return retrying(lambda: _read_gcs(path))
-        if path.startswith("s3://"):
-            return retrying(lambda: _read_s3(path))
-        return _read_file(path)
+    if path.startswith("gs://"):
+        return asking(path, lambda: _read_gcs(path))
+    if path.startswith("s3://"):
+        return asking(path, lambda: _read_s3(path))
+    return _read_file(path)
 
 
 def write_if_unchanged(path: str, text: str, seen: StoredText | None) -> StoredText | None:
@@ -70,15 +67,14 @@ def write_if_unchanged(path: str, text: str, seen: StoredText | None) -> StoredT
     Raises:
       OSError: it cannot be written.
     """
-    with errors_as_oserrors(path):
-        if path.startswith("gs://"):
-            written = retrying(lambda: _write_gcs(path, text, seen))
-        elif path.startswith("s3://"):
-            written = retrying(lambda: _write_s3(path, text, seen))
-        elif storage.is_local(path):
-            written = _write_local(path, text, seen)
-        else:
-            written = _write_and_settle(path, text, seen)
+    if path.startswith("gs://"):
+        written = asking(path, lambda: _write_gcs(path, text, seen))
+    elif path.startswith("s3://"):
+        written = asking(path, lambda: _write_s3(path, text, seen))
+    elif storage.is_local(path):
+        written = _write_local(path, text, seen)
+    else:
+        written = _write_and_settle(path, text, seen)
     if written is None:
         # A request that a client sent again, for want of an answer, is refused for the first one.
         found = read_text(path)
@@ -92,18 +88,15 @@ def delete_if_unchanged(path: str, seen: StoredText) -> None:
     Raises:
       OSError: it cannot be deleted.
     """
-    with errors_as_oserrors(path):
-        if path.startswith("gs://"):
-            with contextlib.suppress(NotFound, PreconditionFailed):
-                conditions = {"if_generation_match": seen.token, "retry": None}
-                retrying(functools.partial(gcs_blob(path).delete, **conditions))
-        elif not storage.is_local(path):
-            if read_text(path) == seen:
+    if path.startswith("gs://"):
+        asking(path, lambda: _delete_gcs(path, seen))
+    elif not storage.is_local(path):
+        if read_text(path) == seen:
+            storage.delete([path])
+    else:
+        with _locked(os.path.dirname(path)):
+            if _read_file(path) == seen:
                 storage.delete([path])
-        else:
-            with _locked(os.path.dirname(path)):
-                if _read_file(path) == seen:
-                    storage.delete([path])
 
 
 def _read_gcs(path: str) -> StoredText | None:
@@ -122,6 +115,11 @@ def _write_gcs(path: str, text: str, seen: StoredText | None) -> StoredText | No
     except PreconditionFailed:
         return None
     return StoredText(text, blob.generation)
+
+
+def _delete_gcs(path: str, seen: StoredText) -> None:
+    with contextlib.suppress(NotFound, PreconditionFailed):
+        gcs_blob(path).delete(if_generation_match=seen.token, retry=None)
 
 
 def _read_s3(path: str) -> StoredText | None:

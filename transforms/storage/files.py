@@ -19,10 +19,10 @@ import pyarrow as pa
 from apache_beam.io.filesystem import CompressionTypes, FileSystem
 from apache_beam.io.filesystems import FileSystems
 
-from transforms.storage.clients import errors_as_oserrors
+from transforms.storage.clients import asking, errors_as_oserrors
+from transforms.storage.object_input import open_object
 from transforms.storage.object_stores import ObjectStore, store_of
 from transforms.storage.paths import is_local
-from transforms.storage.retries import retrying
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +48,9 @@ def open_input(path: str) -> BinaryIO:
     """
     if is_local(path):
         return open(path, "rb")
+    store = store_of(path)
+    if store:
+        return open_object(store, path)
     with errors_as_oserrors(path):
         return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
 
@@ -84,17 +87,16 @@ def look(path: str) -> StoredFile | None:
       OSError: that cannot be seen.
     """
     store = store_of(path)
-    with errors_as_oserrors(path):
-        if store:
-            found = retrying(lambda: store.look(path))
-            return StoredFile(found.size, found.modified, found.version) if found else None
-        if is_local(path):
-            try:
-                status = os.stat(path)
-            except FileNotFoundError:
-                return None
-            return StoredFile(status.st_size, status.st_mtime, version(status))
-        return next((file for _, file in match(glob.escape(path))), None)
+    if store:
+        found = asking(path, lambda: store.look(path))
+        return StoredFile(found.size, found.modified, found.version) if found else None
+    if is_local(path):
+        try:
+            status = os.stat(path)
+        except FileNotFoundError:
+            return None
+        return StoredFile(status.st_size, status.st_mtime, version(status))
+    return next((file for _, file in match(glob.escape(path))), None)
 
 
 def exists(path: str) -> bool:
@@ -202,8 +204,7 @@ def checksum(path: str) -> str:
     """
     store = store_of(path)
     if store:
-        with errors_as_oserrors(path):
-            found = retrying(lambda: store.look(path))
+        found = asking(path, lambda: store.look(path))
         if found is None:
             raise FileNotFoundError(f"{path} is not there")
         return found.checksum

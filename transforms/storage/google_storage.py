@@ -61,6 +61,16 @@ def read(path: str, most: int) -> tuple[bytes, str]:
     return data, version_of(len(data), where.generation)
 
 
+def read_range(found: StoredObject, start: int, stop: int) -> bytes | None:
+    """Some bytes of an object; None if it is not what it was."""
+    condition = {"if_generation_match": found.token, "retry": None}
+    with contextlib.suppress(NotFound, PreconditionFailed):
+        return blob(found.path).download_as_bytes(
+            start=start, end=stop - 1, raw_download=True, **condition
+        )
+    return None
+
+
 def create(path: str, local_path: str, writer: str) -> bool:
     """Uploads a file where no object is.
 

@@ -25,6 +25,9 @@ class ObjectStore(Protocol):
     def read(self, path: str, most: int, /) -> tuple[bytes, str]:
         """The first `most` bytes of an object, and the version that it had, by one request."""
 
+    def read_range(self, found: StoredObject, start: int, stop: int, /) -> bytes | None:
+        """Some bytes of an object, at least one; None if it is not what it was."""
+
     def create(self, path: str, local_path: str, writer: str, /) -> bool:
         """Uploads a file where no object is; False: there is one, and it stays."""
 

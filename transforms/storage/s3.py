@@ -60,6 +60,19 @@ def read(path: str, most: int) -> tuple[bytes, str]:
     return data, version_of(len(data), answer["ETag"])
 
 
+def read_range(found: StoredObject, start: int, stop: int) -> bytes | None:
+    """Some bytes of an object; None if it is not what it was."""
+    wanted = {"Range": f"bytes={start}-{stop - 1}", "IfMatch": found.token}
+    try:
+        answer = s3_client().get_object(**named(found.path), **wanted)
+    except _client_error() as error:
+        if http_status(error) in (404, 412):
+            return None
+        raise
+    with contextlib.closing(answer["Body"]) as body:
+        return body.read()
+
+
 def create(path: str, local_path: str, writer: str) -> bool:
     """Uploads a file where no object is.
 
