@@ -59,7 +59,8 @@ class PendingFile:
     def commit(self) -> bool:
         """Makes the file appear under its final name, unless there is one already, which stays.
 
-        On HDFS, Azure, … two commits at the same moment may both get through: the later one stays.
+        On Azure, …, and on a local filesystem without hard links, two commits at the same moment
+        may both get through: then the later one stays.
 
         Returns:
           whether it is this file that is there now: False where another writer was first.

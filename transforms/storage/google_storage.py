@@ -17,6 +17,7 @@ from google.api_core.exceptions import (
 )
 from google.cloud.exceptions import from_http_response
 
+from transforms.storage import objects
 from transforms.storage.clients import gcs_client, split
 from transforms.storage.objects import StoredObject, version_of
 from transforms.storage.retries import retrying
@@ -114,7 +115,12 @@ def delete(path: str) -> None:
 
 def _page(bucket: str, prefix: str, token: str | None) -> tuple[list[Any], str | None]:
     answer = gcs_client().list_blobs(
-        bucket, prefix=prefix, page_token=token, fields=_LISTED, retry=None
+        bucket,
+        prefix=prefix,
+        page_token=token,
+        page_size=objects.PAGE_OBJECTS,
+        fields=_LISTED,
+        retry=None,
     )
     return list(next(answer.pages, ())), answer.next_page_token
 

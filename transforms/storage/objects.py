@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
+# How many objects one request of a listing asks for; the stores give no more.
+PAGE_OBJECTS = 1000
+
 
 @dataclasses.dataclass(frozen=True)
 class StoredObject:

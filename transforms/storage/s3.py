@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterator
 from typing import Any, BinaryIO
 
+from transforms.storage import objects
 from transforms.storage.causes import http_status
 from transforms.storage.clients import s3_client, split
 from transforms.storage.objects import StoredObject, version_of
@@ -37,8 +38,9 @@ def listed(prefix: str) -> Iterator[StoredObject]:
     """The objects whose paths begin with `prefix`, asked for page by page."""
     bucket, start = split(prefix)
     where: dict[str, str] = {"Bucket": bucket, "Prefix": start}
+    most = objects.PAGE_OBJECTS
     while True:
-        page = retrying(functools.partial(s3_client().list_objects_v2, **where))
+        page = retrying(functools.partial(s3_client().list_objects_v2, MaxKeys=most, **where))
         for found in page.get("Contents", []):
             path, changed = f"s3://{bucket}/{found['Key']}", found["LastModified"].timestamp()
             yield StoredObject(path, found["Size"], changed, found["ETag"], found["ETag"])
