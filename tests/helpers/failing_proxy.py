@@ -28,7 +28,7 @@ class FailingProxy(http.server.ThreadingHTTPServer):
     Attributes:
       url: where it listens.
       requests: method and path of each request since the last `fail`, in order.
-      failed: how many were answered with 503 since then.
+      failed: how many were answered with an error since then.
     """
 
     daemon_threads = True
@@ -51,22 +51,24 @@ class FailingProxy(http.server.ThreadingHTTPServer):
         self._thread.join(PATIENCE_SECONDS)
         self.server_close()
 
-    def fail(self, number: int, passed_on: bool = False, times: int = 1) -> None:
-        """Of the requests from now on the one of this number, from 1, is answered with 503.
+    def fail(self, number: int, passed_on: bool = False, times: int = 1, status: int = 503) -> None:
+        """Of the requests from now on the one of this number, from 1, is answered with an error.
 
         Args:
           number: which; 0 for none.
           passed_on: whether the store gets it and carries it out.
           times: how many in a row.
+          status: of the answer.
         """
         with self._lock:
             self.requests: list[str] = []
             self.failed = 0
             self._failing = range(number, number + times if number else 0)
             self._passed_on = passed_on
+            self.status = status
 
     def fate(self, request: str) -> tuple[bool, bool]:
-        """Whether the next request is passed on, and whether it is answered with 503."""
+        """Whether the next request is passed on, and whether it is answered with an error."""
         with self._lock:
             self.requests.append(request)
             failing = len(self.requests) in self._failing
@@ -94,7 +96,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 answer = upstream.getresponse()
                 status, sent, content = answer.status, answer.getheaders(), answer.read()
         if failing:
-            status, sent, content = 503, [], b"try again later"
+            status, sent, content = self.server.status, [], b"no"
         self.send_response(status)
         for name, value in sent:
             if name.lower() not in _OF_ONE_CONNECTION:

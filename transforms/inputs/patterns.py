@@ -65,7 +65,7 @@ def expand(pattern: str) -> Iterator[FoundFile]:
             os.path.abspath("/".join(typed[:fixed]) + "/" if fixed else "."), typed[fixed:]
         )
     try:
-        literal = None if path.endswith("/") else storage.look(path)
+        literal = None if path.endswith("/") else storage.find(path)
         if literal:
             return iter(_remote_files([(path, literal)]))
         below = _remote_files(storage.match_below(path), in_directory=True)

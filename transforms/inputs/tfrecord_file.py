@@ -88,7 +88,7 @@ def read_records(
     """Reads one file's records, in order of offset: the data of each, or what is wrong with it."""
     now = None
     with contextlib.suppress(OSError):  # reading says what is wrong
-        now = storage.look(path)
+        now = storage.find(path)
     with contextlib.closing(_RecordFile(path)) as file:
         for ref in refs:
             by_content = is_content_version(ref.version)

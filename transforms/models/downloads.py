@@ -15,6 +15,7 @@ import random
 import re
 import time
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import requests
 import urllib3
@@ -234,24 +235,20 @@ def download_directory(
     return found
 
 
-@dataclasses.dataclass(frozen=True)
-class _File:
-    """As listed; without a version where the filesystem does not know when it was written."""
-
+class _File(NamedTuple):
     path: str
     size: int
-    version: str
+    version: str  # "" where the filesystem does not know when it was written
 
 
 def _listing(pattern: str) -> list[_File]:
     try:
-        return [
-            _File(path, file.size, file.version if file.modified else "")
-            for path, file in storage.match(pattern)
-            if not path.endswith("/")
+        found = [
+            _File(p, f.size, f.version if f.modified else "") for p, f in storage.match(pattern)
         ]
     except OSError as error:
         raise UnreachableError(f"cannot be listed: {one_line(error)}") from error
+    return [file for file in found if not file.path.endswith("/")]
 
 
 def _files_below(directory: str) -> Iterator[_File]:
@@ -274,8 +271,8 @@ def _check_listing(files: list[_File]) -> dict[str, str]:
     """Validators for these files, none of whose bytes have been read."""
     if sum(file.size for file in files) > MAX_BYTES:
         raise DownloadError(f"more than {MAX_BYTES:,} bytes, too many for a model")
-    rows = sorted((file.path, file.size, file.version) for file in files)
-    if not all(version for _, _, version in rows):
+    rows = sorted(files)
+    if not all(file.version for file in rows):
         return {}
     return {"listing": hashlib.sha256(json.dumps(rows).encode()).hexdigest()}
 

@@ -13,15 +13,35 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
-import requests.adapters
+import google.auth
+import requests
+from apache_beam.internal.gcp import auth
 from apache_beam.io.filesystems import FileSystems
 from apache_beam.io.gcp.gcsio import create_storage_client
-from apache_beam.options.pipeline_options import PipelineOptions, S3Options
+from apache_beam.options.pipeline_options import GoogleCloudOptions, PipelineOptions, S3Options
+from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
 
 from transforms.storage.causes import http_status
 from transforms.storage.retries import retrying
 
 _CONNECTIONS = 64
+
+_CONNECT_SECONDS = 10
+_READ_SECONDS = 60
+
+_WITHOUT_CREDENTIALS = frozenset(
+    {
+        "CredentialRetrievalError",
+        "InvalidOperation",  # what google-auth says to a 401 without any
+        "NoCredentialsError",
+        "RefreshError",
+        "TokenRetrievalError",
+    }
+)
+_LOG_IN = {
+    "gs": "run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS",
+    "s3": "set AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+}
 
 T = TypeVar("T")
 
@@ -57,19 +77,29 @@ def errors_as_oserrors(path: str) -> Iterator[None]:
 
     Raises:
       FileNotFoundError: HTTP status 404.
-      PermissionError: HTTP status 401 or 403.
+      PermissionError: HTTP status 401 or 403, or there are no credentials.
       OSError: any other; its cause is the library's error.
     """
     try:
         yield
-    except (OSError, ValueError, MemoryError):
-        raise
     except Exception as error:
-        status = http_status(error)
+        of_a_library = isinstance(error, (requests.RequestException, GoogleAuthError))
+        if isinstance(error, (OSError, ValueError, MemoryError)) and not of_a_library:
+            raise
+        status = 401 if type(error).__name__ in _WITHOUT_CREDENTIALS else http_status(error)
         if status in (None, 400, 401, 403):
             _clients.clear()  # the next call finds credentials that were renewed meanwhile
         kinds = {401: PermissionError, 403: PermissionError, 404: FileNotFoundError}
-        raise kinds.get(status or 0, OSError)(f"{path}: {error}") from error
+        raise kinds.get(status or 0, OSError)(f"{path}: {_told(path, error, status)}") from error
+
+
+def _told(path: str, error: Exception, status: int | None) -> str:
+    """What is wrong, and what to do where credentials are missing."""
+    refused = getattr(error.args[0], "reason", None) if error.args else None
+    text = str(refused or error)  # of a server that is not reached: why, without the request
+    if status == 401:
+        text = f"{text.rstrip('.')}; {_LOG_IN.get(path.partition(':')[0], 'log in')}"
+    return text
 
 
 def asking(path: str, call: Callable[[], T], attempts: int | None = None) -> T:
@@ -104,12 +134,30 @@ def _client(scheme: str, options: object, create: Callable[[Any], Any]) -> Any:
 def _new_gcs_client(options: Any) -> Any:
     if not isinstance(options, PipelineOptions):
         options = PipelineOptions.from_dictionary(options or {})
+    _find_credentials_once(options)
     client = create_storage_client(options)
     client._bucket_metadata_cache = None  # for traces; it asks for the bucket in a thread
-    adapter = requests.adapters.HTTPAdapter(pool_maxsize=_CONNECTIONS)
+    adapter = _Adapter(pool_maxsize=_CONNECTIONS)
     for scheme in ("https://", "http://"):
         client._http.mount(scheme, adapter)
     return client
+
+
+def _find_credentials_once(options: PipelineOptions) -> None:
+    """Beam looks five times, for half a minute and more, where a machine has no credentials."""
+    with auth._Credentials._credentials_lock:
+        if not auth._Credentials._credentials_init:
+            try:
+                google.auth.default(options.view_as(GoogleCloudOptions).gcp_oauth_scopes)
+            except DefaultCredentialsError:
+                auth._Credentials._credentials_init = True  # anonymous, as after Beam's search
+
+
+class _Adapter(requests.adapters.HTTPAdapter):
+    """Does not wait a minute for a connection."""
+
+    def send(self, *arguments: Any, **settings: Any) -> requests.Response:
+        return super().send(*arguments, **settings | {"timeout": (_CONNECT_SECONDS, _READ_SECONDS)})
 
 
 def _new_s3_client(options: Any) -> Any:
@@ -124,6 +172,8 @@ def _new_s3_client(options: Any) -> Any:
     config = botocore.config.Config(
         retries={"mode": "standard", "total_max_attempts": 1},
         max_pool_connections=_CONNECTIONS,
+        connect_timeout=_CONNECT_SECONDS,
+        read_timeout=_READ_SECONDS,
         tcp_keepalive=True,
     )
     return boto3.session.Session().client(

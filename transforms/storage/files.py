@@ -80,7 +80,7 @@ def version(status: os.stat_result) -> str:
     return f"{status.st_size}-{status.st_mtime_ns}"
 
 
-def look(path: str) -> StoredFile | None:
+def find(path: str) -> StoredFile | None:
     """The file at `path` as a listing would show it; None if there is none.
 
     Raises:
@@ -104,14 +104,14 @@ def exists(path: str) -> bool:
     if is_local(path):
         return os.path.lexists(path)
     if store_of(path):
-        return look(path) is not None
+        return find(path) is not None
     return FileSystems.exists(path)
 
 
 def modified(path: str) -> float:
     """When a file was last written, in seconds since the epoch; 0 if it is gone."""
     with contextlib.suppress(OSError):
-        found = look(path)
+        found = find(path)
         return found.modified if found else 0.0
     return 0.0
 

@@ -24,93 +24,88 @@ from transforms.storage.retries import retrying
 
 _LISTED = "items(name,size,generation,updated,crc32c),nextPageToken"
 _BLOCK_BYTES = 2**20
-_TIMEOUT_SECONDS = 60
+
+
+class GoogleStorage:
+    """An `ObjectStore`."""
+
+    def look(self, path: str) -> StoredObject | None:
+        """The object at `path`, if there is one."""
+        where = blob(path)
+        found = where.bucket.get_blob(where.name, retry=None)
+        return None if found is None else _stored(found)
+
+    def listed(self, prefix: str) -> Iterator[StoredObject]:
+        """The objects whose paths begin with `prefix`, asked for page by page."""
+        bucket, start = split(prefix)
+        token: str | None = None
+        while True:
+            page, token = retrying(functools.partial(_page, bucket, start, token))
+            yield from map(_stored, page)
+            if not token:
+                return
+
+    def read(self, path: str, most: int) -> tuple[bytes, str]:
+        """The first `most` bytes of an object, and the version that it had, by one request."""
+        where = blob(path)
+        try:
+            data = where.download_as_bytes(start=0, end=most - 1, raw_download=True, retry=None)
+        except RequestRangeNotSatisfiable:  # it is empty
+            where.reload(retry=None)
+            data = b""
+        return data, version_of(len(data), where.generation)
+
+    def read_range(self, found: StoredObject, start: int, stop: int) -> bytes | None:
+        """Some bytes of an object; None if it is not what it was."""
+        condition = {"if_generation_match": found.token, "retry": None}
+        with contextlib.suppress(NotFound, PreconditionFailed):
+            return blob(found.path).download_as_bytes(
+                start=start, end=stop - 1, raw_download=True, **condition
+            )
+        return None
+
+    def create(self, path: str, local_path: str, writer: str) -> bool:
+        """Uploads a file where no object is.
+
+        Returns:
+          False: there is one, and it stays.
+        """
+        try:
+            _upload(path, local_path, {"ifGenerationMatch": "0"}, {"metadata": {"writer": writer}})
+        except PreconditionFailed:
+            return False
+        return True
+
+    def replace(self, path: str, local_path: str) -> None:
+        """Uploads a file, whatever was there."""
+        _upload(path, local_path, {}, {})
+
+    def copy(self, source: StoredObject, target: str) -> bool:
+        """Copies an object within the store, over what was there.
+
+        Returns:
+          False: the source is not what it was, and nothing was copied.
+        """
+        where, token = blob(target), None
+        with contextlib.suppress(NotFound, PreconditionFailed):
+            while True:
+                token, _, _ = where.rewrite(
+                    blob(source.path), token, if_source_generation_match=source.token, retry=None
+                )
+                if token is None:
+                    return True
+        return False
+
+    def delete(self, path: str) -> None:
+        """Deletes an object; one that is gone is fine."""
+        with contextlib.suppress(NotFound):
+            blob(path).delete(retry=None)
 
 
 def blob(path: str) -> Any:
     """The `google.cloud.storage.Blob` of a path; nothing is asked of the store yet."""
     bucket, name = split(path)
     return gcs_client().bucket(bucket).blob(name)
-
-
-def look(path: str) -> StoredObject | None:
-    """The object at `path`, if there is one."""
-    where = blob(path)
-    found = where.bucket.get_blob(where.name, retry=None)
-    return None if found is None else _stored(found)
-
-
-def listed(prefix: str) -> Iterator[StoredObject]:
-    """The objects whose paths begin with `prefix`, asked for page by page."""
-    bucket, start = split(prefix)
-    token: str | None = None
-    while True:
-        page, token = retrying(functools.partial(_page, bucket, start, token))
-        yield from map(_stored, page)
-        if not token:
-            return
-
-
-def read(path: str, most: int) -> tuple[bytes, str]:
-    """The first `most` bytes of an object, and the version that it had, by one request."""
-    where = blob(path)
-    try:
-        data = where.download_as_bytes(start=0, end=most - 1, raw_download=True, retry=None)
-    except RequestRangeNotSatisfiable:  # it is empty
-        where.reload(retry=None)
-        data = b""
-    return data, version_of(len(data), where.generation)
-
-
-def read_range(found: StoredObject, start: int, stop: int) -> bytes | None:
-    """Some bytes of an object; None if it is not what it was."""
-    condition = {"if_generation_match": found.token, "retry": None}
-    with contextlib.suppress(NotFound, PreconditionFailed):
-        return blob(found.path).download_as_bytes(
-            start=start, end=stop - 1, raw_download=True, **condition
-        )
-    return None
-
-
-def create(path: str, local_path: str, writer: str) -> bool:
-    """Uploads a file where no object is.
-
-    Returns:
-      False: there is one, and it stays.
-    """
-    try:
-        _upload(path, local_path, {"ifGenerationMatch": "0"}, {"metadata": {"writer": writer}})
-    except PreconditionFailed:
-        return False
-    return True
-
-
-def replace(path: str, local_path: str) -> None:
-    """Uploads a file, whatever was there."""
-    _upload(path, local_path, {}, {})
-
-
-def copy(source: StoredObject, target: str) -> bool:
-    """Copies an object within the store, over what was there.
-
-    Returns:
-      False: the source is not what it was, and nothing was copied.
-    """
-    where, token = blob(target), None
-    with contextlib.suppress(NotFound, PreconditionFailed):
-        while True:
-            token, _, _ = where.rewrite(
-                blob(source.path), token, if_source_generation_match=source.token, retry=None
-            )
-            if token is None:
-                return True
-    return False
-
-
-def delete(path: str) -> None:
-    """Deletes an object; one that is gone is fine."""
-    with contextlib.suppress(NotFound):
-        blob(path).delete(retry=None)
 
 
 def _page(bucket: str, prefix: str, token: str | None) -> tuple[list[Any], str | None]:
@@ -152,7 +147,6 @@ def _upload(
         params={"uploadType": "multipart", **condition},
         data=body,
         headers={**client._connection.extra_headers, "Content-Type": body.content_type},
-        timeout=_TIMEOUT_SECONDS,
     )
     if not answer.ok:
         raise from_http_response(answer)

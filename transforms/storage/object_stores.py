@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Protocol
 
-from transforms.storage import google_storage, s3
+from transforms.storage.google_storage import GoogleStorage
 from transforms.storage.objects import StoredObject
+from transforms.storage.s3 import S3
 
 
 class ObjectStore(Protocol):
-    """The functions of `google_storage` and `s3`."""
+    """What `GoogleStorage` and `S3` can do."""
 
     def look(self, path: str, /) -> StoredObject | None:
         """The object at `path`, if there is one."""
@@ -41,8 +42,9 @@ class ObjectStore(Protocol):
         """Deletes an object; one that is gone is fine."""
 
 
+_STORES: dict[str, ObjectStore] = {"gs://": GoogleStorage(), "s3://": S3()}
+
+
 def store_of(path: str) -> ObjectStore | None:
     """The store that `path` is in; None for other filesystems, which Beam reaches for us."""
-    if path.startswith("gs://"):
-        return google_storage
-    return s3 if path.startswith("s3://") else None
+    return next((store for scheme, store in _STORES.items() if path.startswith(scheme)), None)

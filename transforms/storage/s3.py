@@ -21,102 +21,100 @@ _PIECE_BYTES = 128 * 2**20
 _NEW = {"IfNoneMatch": "*"}
 
 
-def look(path: str) -> StoredObject | None:
-    """The object at `path`, if there is one."""
-    try:
-        found = s3_client().head_object(**named(path))
-    except _client_error() as error:
-        if http_status(error) == 404:
-            return None
-        raise
-    changed, size = found["LastModified"].timestamp(), found["ContentLength"]
-    writer = found["Metadata"].get("writer", "")
-    return StoredObject(path, size, changed, found["ETag"], found["ETag"], writer)
+class S3:
+    """An `ObjectStore`."""
 
-
-def listed(prefix: str) -> Iterator[StoredObject]:
-    """The objects whose paths begin with `prefix`, asked for page by page."""
-    bucket, start = split(prefix)
-    where: dict[str, str] = {"Bucket": bucket, "Prefix": start}
-    most = objects.PAGE_OBJECTS
-    while True:
-        page = retrying(functools.partial(s3_client().list_objects_v2, MaxKeys=most, **where))
-        for found in page.get("Contents", []):
-            path, changed = f"s3://{bucket}/{found['Key']}", found["LastModified"].timestamp()
-            yield StoredObject(path, found["Size"], changed, found["ETag"], found["ETag"])
-        if not page.get("IsTruncated"):
-            return
-        where = {**where, "ContinuationToken": page["NextContinuationToken"]}
-
-
-def read(path: str, most: int) -> tuple[bytes, str]:
-    """The first `most` bytes of an object, and the version that it had, by one request."""
-    try:
-        answer = s3_client().get_object(**named(path), Range=f"bytes=0-{most - 1}")
-    except _client_error() as error:
-        if http_status(error) != 416:
+    def look(self, path: str) -> StoredObject | None:
+        """The object at `path`, if there is one."""
+        try:
+            found = s3_client().head_object(**named(path))
+        except _client_error() as error:
+            if http_status(error) == 404:
+                return None
             raise
-        return b"", version_of(0, s3_client().head_object(**named(path))["ETag"])  # it is empty
-    with contextlib.closing(answer["Body"]) as body:
-        data = body.read()
-    return data, version_of(len(data), answer["ETag"])
+        changed, size = found["LastModified"].timestamp(), found["ContentLength"]
+        writer = found["Metadata"].get("writer", "")
+        return StoredObject(path, size, changed, found["ETag"], found["ETag"], writer)
 
+    def listed(self, prefix: str) -> Iterator[StoredObject]:
+        """The objects whose paths begin with `prefix`, asked for page by page."""
+        bucket, start = split(prefix)
+        where: dict[str, str] = {"Bucket": bucket, "Prefix": start}
+        most = objects.PAGE_OBJECTS
+        while True:
+            page = retrying(functools.partial(s3_client().list_objects_v2, MaxKeys=most, **where))
+            for found in page.get("Contents", []):
+                path, changed = f"s3://{bucket}/{found['Key']}", found["LastModified"].timestamp()
+                yield StoredObject(path, found["Size"], changed, found["ETag"], found["ETag"])
+            if not page.get("IsTruncated"):
+                return
+            where = {**where, "ContinuationToken": page["NextContinuationToken"]}
 
-def read_range(found: StoredObject, start: int, stop: int) -> bytes | None:
-    """Some bytes of an object; None if it is not what it was."""
-    wanted = {"Range": f"bytes={start}-{stop - 1}", "IfMatch": found.token}
-    try:
-        answer = s3_client().get_object(**named(found.path), **wanted)
-    except _client_error() as error:
-        if http_status(error) in (404, 412):
-            return None
-        raise
-    with contextlib.closing(answer["Body"]) as body:
-        return body.read()
+    def read(self, path: str, most: int) -> tuple[bytes, str]:
+        """The first `most` bytes of an object, and the version that it had, by one request."""
+        try:
+            answer = s3_client().get_object(**named(path), Range=f"bytes=0-{most - 1}")
+        except _client_error() as error:
+            if http_status(error) != 416:
+                raise
+            return b"", version_of(0, s3_client().head_object(**named(path))["ETag"])  # it is empty
+        with contextlib.closing(answer["Body"]) as body:
+            data = body.read()
+        return data, version_of(len(data), answer["ETag"])
 
+    def read_range(self, found: StoredObject, start: int, stop: int) -> bytes | None:
+        """Some bytes of an object; None if it is not what it was."""
+        wanted = {"Range": f"bytes={start}-{stop - 1}", "IfMatch": found.token}
+        try:
+            answer = s3_client().get_object(**named(found.path), **wanted)
+        except _client_error() as error:
+            if http_status(error) in (404, 412):
+                return None
+            raise
+        with contextlib.closing(answer["Body"]) as body:
+            return body.read()
 
-def create(path: str, local_path: str, writer: str) -> bool:
-    """Uploads a file where no object is.
+    def create(self, path: str, local_path: str, writer: str) -> bool:
+        """Uploads a file where no object is.
 
-    Returns:
-      False: there is one, and it stays.
-    """
-    try:
-        _upload(path, local_path, {"Metadata": {"writer": writer}}, _NEW)
-    except _client_error() as error:
-        if http_status(error) == 412:
-            return False
-        raise
-    return True
+        Returns:
+          False: there is one, and it stays.
+        """
+        try:
+            _upload(path, local_path, {"Metadata": {"writer": writer}}, _NEW)
+        except _client_error() as error:
+            if http_status(error) == 412:
+                return False
+            raise
+        return True
 
+    def replace(self, path: str, local_path: str) -> None:
+        """Uploads a file, whatever was there."""
+        _upload(path, local_path, {}, {})
 
-def replace(path: str, local_path: str) -> None:
-    """Uploads a file, whatever was there."""
-    _upload(path, local_path, {}, {})
+    def copy(self, source: StoredObject, target: str) -> bool:
+        """Copies an object within the store, over what was there.
 
+        Returns:
+          False: the source is not what it was, and nothing was copied.
+        """
+        client, where = s3_client(), named(source.path)
+        try:
+            if source.size > _LARGEST_REQUEST_BYTES:
+                client.copy(where, **named(target))
+            else:
+                client.copy_object(
+                    **named(target), CopySource=where, CopySourceIfMatch=source.token
+                )
+        except _client_error() as error:
+            if http_status(error) in (404, 412):
+                return False
+            raise
+        return True
 
-def copy(source: StoredObject, target: str) -> bool:
-    """Copies an object within the store, over what was there.
-
-    Returns:
-      False: the source is not what it was, and nothing was copied.
-    """
-    client, where = s3_client(), named(source.path)
-    try:
-        if source.size > _LARGEST_REQUEST_BYTES:
-            client.copy(where, **named(target))
-        else:
-            client.copy_object(**named(target), CopySource=where, CopySourceIfMatch=source.token)
-    except _client_error() as error:
-        if http_status(error) in (404, 412):
-            return False
-        raise
-    return True
-
-
-def delete(path: str) -> None:
-    """Deletes an object; one that is gone is fine."""
-    s3_client().delete_object(**named(path))
+    def delete(self, path: str) -> None:
+        """Deletes an object; one that is gone is fine."""
+        s3_client().delete_object(**named(path))
 
 
 def named(path: str) -> dict[str, str]:

@@ -400,16 +400,17 @@ def test_committing_a_shard_twice_gives_its_rows_once(tmp_path: pathlib.Path) ->
     assert pq.read_table(tmp_path / f"part-{SHARD}.parquet") == before
 
 
-def test_two_workers_with_different_errors_leave_a_part_that_names_its_own(
+def test_of_two_workers_with_different_errors_the_first_ones_part_stays(
     tmp_path: pathlib.Path,
 ) -> None:
+    """It names its own errors, and the second worker counts what is there."""
     first = write(tmp_path, FEATURES, *batches_of(10, bad=[5]))
     second = write(tmp_path, FEATURES, *batches_of(10, bad=[5, 6]))
-    assert first.errors_file != second.errors_file
-    named = read_part(part_path(str(tmp_path), SHARD)).errors_file
-    assert named is not None
-    rows = pq.read_table(tmp_path / "_errors" / named).num_rows
-    assert len(pd.read_parquet(tmp_path)) + rows == 10
+    assert second == first == read_part(part_path(str(tmp_path), SHARD))
+    assert first.errors_file is not None
+    rows = pq.read_table(tmp_path / "_errors" / first.errors_file).num_rows
+    assert (len(pd.read_parquet(tmp_path)), rows) == (9, 1)
+    assert len(files_in(tmp_path)) == 3  # and the second one's errors, which no part names
 
 
 # Best classes

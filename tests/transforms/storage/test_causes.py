@@ -13,7 +13,7 @@ from apache_beam.io.aws.clients.s3.messages import S3ClientError
 from apache_beam.io.filesystem import BeamIOError
 from botocore.exceptions import ClientError, NoCredentialsError, TokenRetrievalError
 from google.api_core import exceptions as google_errors
-from google.auth.exceptions import RefreshError
+from google.auth.exceptions import InvalidOperation, RefreshError
 
 from transforms.errors import CorruptImageError, error_row
 from transforms.refs import ImageRef
@@ -87,6 +87,7 @@ class _HdfsError(Exception):
         google_errors.Forbidden("the access token expired"),
         google_errors.Forbidden("Expired token"),
         RefreshError("Reauthentication is needed"),
+        InvalidOperation("Anonymous credentials cannot be refreshed."),
         NoCredentialsError(),
         TokenRetrievalError(provider="sso", error_msg="expired"),
         _CodedError(429),

@@ -5,23 +5,34 @@ from __future__ import annotations
 import pathlib
 from collections.abc import Iterator
 
+import google.auth
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from apache_beam.internal.gcp import auth
+from apache_beam.io.filesystems import FileSystems
+from apache_beam.options.pipeline_options import PipelineOptions
+from google.auth.exceptions import DefaultCredentialsError
 
 from tests.helpers import object_stores
+from tests.helpers.object_stores import Store
 from transforms import storage
+from transforms.errors import UserError
+from transforms.inputs.listing import list_images
+from transforms.storage import clients, retries, s3
+from transforms.storage.causes import is_transient
 
 
 @pytest.fixture(scope="module", params=[object_stores.gcs, object_stores.s3])
-def bucket(request: pytest.FixtureRequest) -> Iterator[str]:
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     with request.param() as store:
-        yield store.uri
+        yield store
 
 
 @pytest.fixture
-def directory(bucket: str, tmp_path: pathlib.Path) -> str:
-    return storage.join(bucket, tmp_path.name)
+def directory(store: Store, tmp_path: pathlib.Path) -> str:
+    return storage.join(store.uri, tmp_path.name)
 
 
 def content(path: str) -> bytes:
@@ -68,3 +79,95 @@ def test_a_missing_file_is_what_it_is_on_a_disk(directory: str) -> None:
     assert storage.modified(path) == 0
     with pytest.raises(FileNotFoundError):
         content(path)
+
+
+def test_a_large_file_goes_to_s3_in_pieces_that_appear_together(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3, "_LARGEST_REQUEST_BYTES", 2**20)
+    monkeypatch.setattr(s3, "_PIECE_BYTES", 5 * 2**20)  # S3 takes no smaller ones
+    data = np.random.default_rng(1).bytes(6 * 2**20)
+
+    directory = f"s3://bucket/{tmp_path.name}"
+
+    def pending() -> storage.PendingFile:
+        file = storage.PendingFile(f"{directory}/part.parquet")
+        pathlib.Path(file.local_path).write_bytes(data)
+        return file
+
+    with object_stores.s3():
+        assert pending().commit()
+        assert not pending().commit()
+        storage.move([(f"{directory}/part.parquet", f"{directory}/moved")])
+        assert content(f"{directory}/moved") == data
+        assert storage.list_names(directory) == ["moved"]
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retries, "FIRST_WAIT_SECONDS", 0)
+
+
+@pytest.mark.usefixtures("at_once")
+def test_credentials_that_are_not_taken_are_told_with_what_to_do(store: Store) -> None:
+    wanted = "gcloud auth|AWS_PROFILE"
+    store.proxy.fail(1, times=99, status=401)
+    with pytest.raises(PermissionError, match=f"{store.uri}/a.*({wanted})") as raised:
+        storage.exists(f"{store.uri}/a")
+    assert is_transient(raised.value)  # they may be renewed
+    store.proxy.fail(1, times=99, status=403)
+    with pytest.raises(PermissionError, match=f"{store.uri}/a") as raised:
+        storage.exists(f"{store.uri}/a")
+    assert not is_transient(raised.value)
+    assert len(store.proxy.requests) == 1
+    store.proxy.fail(0)
+
+
+@pytest.mark.usefixtures("at_once")
+def test_credentials_that_are_renewed_meanwhile_are_found(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    created = []
+    for name in ("_new_gcs_client", "_new_s3_client"):
+        create = getattr(clients, name)
+
+        def counted(options: object, create=create) -> object:
+            created.append(options)
+            return create(options)
+
+        monkeypatch.setattr(clients, name, counted)
+    store.proxy.fail(1, times=2, status=401)
+    assert not storage.exists(f"{store.uri}/a")
+    assert len(created) >= 2  # one for each time that it was refused
+    store.proxy.fail(0)
+
+
+@pytest.mark.usefixtures("at_once")
+def test_no_credentials_for_s3_are_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: pathlib.Path
+) -> None:
+    monkeypatch.setattr(FileSystems, "_pipeline_options", PipelineOptions([]))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with pytest.raises(UserError, match=r"inputs s3://photos/2024: cannot be listed.*AWS_PROFILE"):
+        list_images(["s3://photos/2024"])
+
+
+@pytest.mark.usefixtures("at_once")
+def test_no_credentials_for_gs_are_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = []
+
+    def none(*_: object, **__: object) -> None:
+        looked.append(1)
+        raise DefaultCredentialsError("none")
+
+    monkeypatch.setattr(google.auth, "default", none)
+    monkeypatch.setattr(auth._Credentials, "_credentials_init", False)
+    monkeypatch.setattr(auth._Credentials, "_credentials", None)
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:1")  # nobody listens
+    with pytest.raises(UserError, match=r"cannot be listed: gs://photos/2024: .*refused"):
+        list_images(["gs://photos/2024"])
+    assert looked == [1]
