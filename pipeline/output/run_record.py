@@ -29,6 +29,7 @@ from transforms.dataset.layout import (
     SUCCESS_FILE,
     is_temporary,
 )
+from transforms.dataset.part import FINGERPRINT_DEFAULTS
 from transforms.errors import UserError, one_line
 
 _SECRET = re.compile(r"secret|token|password|access_key|key_id|connection_string")
@@ -68,9 +69,14 @@ def is_of_other_settings(output: Output, fingerprint: dict[str, str]) -> bool:
 def differences(was: dict[str, str], now: dict[str, str]) -> list[str]:
     """The settings in which two fingerprints differ, with old and new value.
 
+    One that an earlier program did not know had its default then.
+
     >>> differences({"engine": "tensorflow", "task": "x"}, {"engine": "openvino", "task": "x"})
     ['engine was tensorflow, is openvino']
+    >>> differences({"task": "x"}, {"task": "x", "value_range": "0,255"})
+    ['value_range was 0,1, is 0,255']
     """
+    was, now = FINGERPRINT_DEFAULTS | was, FINGERPRINT_DEFAULTS | now
     return [
         f"{name} was {was.get(name)}, is {now.get(name)}"
         for name in sorted(was.keys() | now.keys())

@@ -17,6 +17,7 @@ import pathlib
 import sys
 import time
 import traceback
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -37,7 +38,7 @@ from transforms.refs import ImageRef
 from transforms.shards import ShardPointer, read_shard
 from transforms.storage import exists
 
-FINGERPRINT = (("vector", "feature_vector float32[2]"),)
+FINGERPRINT = {"vector": "feature_vector float32[2]"}
 BAD = "/in/bad"
 
 
@@ -53,14 +54,22 @@ def morning() -> dict[str, str]:
     return now
 
 
-def run(output: str, versions: dict[str, str]) -> int:
+def run(
+    output: str,
+    versions: dict[str, str],
+    mode: str = "sync",
+    fingerprint: Mapping[str, str] = FINGERPRINT,
+) -> int:
     """A run whose inputs hold these images; its exit code."""
     options = read_options(
-        ["--input", "/in", "--output", output, "--mode", "sync", "--rows_per_file", "4"]
+        ["--input", "/in", "--output", output, "--mode", mode, "--rows_per_file", "4"]
     )
     refs = [ImageRef(i, i, version, 1) for i, version in sorted(versions.items())]
     listing = Listing(refs, collections.Counter(), [])
-    part_format = PartFormat("feature_vector", width=2, fingerprint=FINGERPRINT)
+    width = int(fingerprint["vector"].partition("[")[2].rstrip("]"))
+    part_format = PartFormat(
+        "feature_vector", width=width, fingerprint=tuple(sorted(fingerprint.items()))
+    )
     settings = Settings(
         source=ModelSource(),
         engine="tensorflow",
@@ -74,11 +83,11 @@ def run(output: str, versions: dict[str, str]) -> int:
         batch_size=4,
         rates={},
     )
-    job._compute = _compute
     return job.work(options, time.time(), listing, settings, open_output(output), None)
 
 
-def _compute(_, pointers: list[ShardPointer], settings: Settings, target, plan, look) -> None:
+def compute(_, pointers: list[ShardPointer], settings: Settings, target, plan, look) -> None:
+    """In place of the pipeline: the shards become parts."""
     for pointer in pointers:
         if exists(part_path(target.directory, pointer.name)):
             continue
@@ -86,7 +95,7 @@ def _compute(_, pointers: list[ShardPointer], settings: Settings, target, plan, 
         good = [ref for ref in shard.refs if ref.id != BAD]
         bad = [ref for ref in shard.refs if ref.id == BAD]
         batch = FeatureBatch(
-            np.array([[hash_of(ref), 1.0] for ref in good], np.float32).reshape(-1, 2),
+            vectors(good, settings.part_format.width),
             tuple(ImageRow(ref, 1, 1) for ref in good),
             tuple(error_row(ref, "decode", CorruptImageError("torn")) for ref in bad),
             BatchPlace(shard.name, pointer.size, 0, pointer.size),
@@ -100,13 +109,15 @@ def _compute(_, pointers: list[ShardPointer], settings: Settings, target, plan, 
             raise
 
 
-def hash_of(ref: ImageRef) -> float:
-    """A value that follows from id and version."""
-    return float(sum(f"{ref.id}{ref.version}".encode()))
+def vectors(refs: list[ImageRef], width: int) -> np.ndarray:
+    """Values that follow from id and version."""
+    sums = [float(sum(f"{ref.id}{ref.version}".encode())) for ref in refs]
+    return np.tile(np.array(sums, np.float32)[:, np.newaxis], (1, width))
 
 
 def serve() -> None:
     """Forks a child for each output on standard input."""
+    job._compute = compute
     run(sys.argv[1], evening())  # and everything is imported
     print("ready", flush=True)
     for line in iter(functools.partial(sys.stdin.readline), ""):

@@ -12,13 +12,16 @@ import shutil
 import pandas as pd
 import pytest
 
-from pipeline import compact, settings, status, verify
+from pipeline import compact, job, settings, status, verify
 from pipeline.options.door import read_options
 from pipeline.output import publish, run_record
 from pipeline.output.directory import Output, open_output
 from pipeline.planning.plan import make_plan
+from tests.helpers import small_night
 from tests.helpers.commands import ROOT
+from tests.helpers.outputs import committed_ids
 from transforms.dataset.layout import part_name
+from transforms.dataset.snapshot import load_features
 from transforms.refs import ImageRef
 from transforms.shards import group_into_shards
 
@@ -59,6 +62,30 @@ def test_a_run_finds_nothing_left_to_do(output: Output, refs: list[ImageRef]) ->
     for mode in ("append", "sync"):
         plan = make_plan(refs, output, publish.staging(output), mode, retry_errors=False)
         assert (plan.computes, plan.unchanged, plan.gone, plan.replaces) == (0, 6, 0, False)
+
+
+def test_a_run_and_a_sync_go_on_with_it(
+    output: Output, refs: list[ImageRef], monkeypatch: pytest.MonkeyPatch, capfd
+) -> None:
+    """One image is new, then one has changed and one is gone; the numbers are made up."""
+    monkeypatch.setattr(job, "_compute", small_night.compute)
+    fingerprint = next(iter(output.parts.values())).fingerprint
+    versions = {ref.id: ref.version for ref in refs}
+
+    def night(mode: str) -> dict[str, str]:
+        assert small_night.run(output.directory, versions, mode, fingerprint) == 0
+        assert verify.main([output.directory, "--sample", "0"]) == 0, capfd.readouterr().out
+        return committed_ids(open_output(output.directory).refresh())
+
+    versions["/photos/5.png"] = "1-1"
+    assert night("append") == versions
+    versions["/photos/0.png"] = "1-1"
+    del versions["/photos/1.png"]
+    assert night("sync") == versions
+    rows = load_features(output.directory)
+    assert rows.num_rows == 5
+    assert rows.schema.field("feature_vector").type.list_size == 1280
+    assert "computed with" not in capfd.readouterr().out
 
 
 def test_it_is_told_verified_and_compacted(output: Output, capfd) -> None:

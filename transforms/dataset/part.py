@@ -18,6 +18,10 @@ FOOTER_KEY = b"image_features"
 # Of a part that says none, 1. A reader of this version reads all up to it.
 FORMAT_VERSION = 1
 
+# Settings of a fingerprint that came later than outputs that lack them. They stand in it only where
+# they are another one.
+FINGERPRINT_DEFAULTS = {"value_range": "0,1", "model_layout": "NHWC"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Part:

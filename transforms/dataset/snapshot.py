@@ -116,8 +116,8 @@ def _checksums_that_hold(directory: str, snapshot: Snapshot) -> dict[str, str]:
 def open_features(directory: str) -> ds.Dataset:
     """The dataset of the last finished run, to be scanned with filters and columns.
 
-    A later run may replace files of this state: they stay readable here as long as its
-    `--keep_snapshots` and `--keep_hours` say; a scan then fails, and never mixes two states.
+    A later run may replace files of this state: they stay readable here as long as it keeps what
+    it replaces; a scan then fails, and never mixes two states.
 
     Args:
       directory: an output directory, local or `gs://`, `s3://`, `hdfs://`.
