@@ -190,7 +190,9 @@ def roll_forward(output: Output, look: Look) -> bool:
     readable = snapshot.read_snapshot(output.directory).checksums
     removes = [name for name in journal.removes if name not in readable]
     if journal.previous:
-        _move(output, [(name, f"{journal.previous}/{name}") for name in removes], look)
+        there = storage.list_files(output.directory)  # a damaged part may have been deleted by hand
+        replaced = [name for name in removes if name in there]
+        _move(output, [(name, f"{journal.previous}/{name}") for name in replaced], look)
     else:
         for name in removes:
             look()

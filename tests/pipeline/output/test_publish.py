@@ -188,6 +188,22 @@ def test_what_readers_go_by_is_never_removed(tmp_path: pathlib.Path) -> None:
     assert ids(tmp_path) == [f"{A}/{n}" for n in range(3)]
 
 
+def test_what_was_to_be_replaced_may_be_gone_already(tmp_path: pathlib.Path) -> None:
+    """A damaged part was deleted, as advised, after a launcher was killed in the middle."""
+    output, change = change_of(tmp_path)
+
+    def killed() -> None:
+        if (tmp_path / "_publish.json").exists():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        publish.publish(output, change, Keeping(), killed)
+    (tmp_path / f"part-{A}.parquet").unlink()
+    assert publish.roll_forward(opened(tmp_path), held)
+    assert ids(tmp_path) == [f"{B}/0", f"{B}/1"]
+    assert not (tmp_path / "_publish.json").exists()
+
+
 def test_a_second_journal_does_not_replace_the_first(tmp_path: pathlib.Path) -> None:
     output, change = change_of(tmp_path)
     (tmp_path / "_publish.json").write_text("of another run")
