@@ -10,7 +10,6 @@ import dataclasses
 import hashlib
 import json
 import os
-import shutil
 import tempfile
 import threading
 from collections.abc import Callable
@@ -18,9 +17,11 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from transforms import storage
 from transforms.engines.slices import in_slices
 from transforms.errors import Parameter, UserError, one_line
 from transforms.images.resize import UINT8_SCALE
+from transforms.machine import entries
 from transforms.machine.cache import cache_path
 from transforms.machine.cores import available_cores
 from transforms.models import loading
@@ -105,15 +106,15 @@ class OpenVinoEngine:
     def _compile(self, shape: tuple[int, ...], dtype: np.dtype) -> Callable:
         import openvino
 
-        path = os.path.join(self._cache, "x".join(map(str, shape)), "model.xml")
-        if not os.path.exists(path):
-            self._convert(shape, os.path.dirname(path))
+        converted = os.path.join(self._cache, "x".join(map(str, shape)))
+        if not entries.is_whole(converted):
+            self._convert(shape, converted)
         core = openvino.Core()
         if self._precision == "bfloat16" and "BF16" not in core.get_property("CPU", _CAPABILITIES):
             raise UserError(
                 "this CPU has no bfloat16 instructions", subject=Parameter("precision", "bfloat16")
             )
-        model = core.read_model(path)
+        model = core.read_model(os.path.join(converted, "model.xml"))
         compiled = core.compile_model(
             _taking_uint8(model) if dtype == np.uint8 else model,
             "CPU",
@@ -164,12 +165,12 @@ class OpenVinoEngine:
                 _OTHER,
                 subject=_THIS,
             )
-        _appear(
-            target,
-            lambda directory: openvino.save_model(
-                converted, os.path.join(directory, "model.xml"), compress_to_fp16=False
-            ),
-        )
+        os.makedirs(self._cache, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".tmp-", dir=self._cache) as work:
+            made = os.path.join(work, "converted")
+            os.mkdir(made)
+            openvino.save_model(converted, os.path.join(made, "model.xml"), compress_to_fp16=False)
+            entries.keep(made, target)
 
     def _load(self) -> loading.LoadedModel:
         from transforms.machine.tensorflow_import import import_tensorflow
@@ -181,12 +182,7 @@ class OpenVinoEngine:
         loaded = self._load()
         fields = {f.name: getattr(loaded, f.name) for f in dataclasses.fields(loaded)}
         text = json.dumps({k: v for k, v in fields.items() if k not in ("call", "owner")})
-
-        def write(directory: str) -> None:
-            with open(os.path.join(directory, "model.json"), "w", encoding="utf-8") as file:
-                file.write(text)
-
-        _appear(self._cache, write)
+        storage.write_text(_description(self._cache), text)
         return loaded
 
 
@@ -222,7 +218,7 @@ def _key(source: ModelSource) -> str:
     """What decides a converted model: the model's bytes, how it is called, and who converts."""
     import openvino
 
-    what = dataclasses.replace(source, name="", path=None)
+    what = dataclasses.replace(source, name="", path=None, sha256=None)
     text = f"{_CACHE_VERSION} {openvino.__version__} {files_sha256(source)} {what}"
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -230,7 +226,7 @@ def _key(source: ModelSource) -> str:
 def _described(cache: str) -> loading.LoadedModel | None:
     """What an earlier process wrote down of the model; None if there is nothing usable."""
     try:
-        with open(os.path.join(cache, "model.json"), encoding="utf-8") as file:
+        with open(_description(cache), encoding="utf-8") as file:
             return loading.LoadedModel(call=_not_here, owner=None, **json.load(file))
     except (OSError, ValueError, TypeError):
         return None
@@ -240,16 +236,5 @@ def _not_here(images: Any) -> NoReturn:
     raise RuntimeError("this model was read from the cache of OpenVINO; TensorFlow is not loaded")
 
 
-def _appear(target: str, write: Callable[[str], Any]) -> None:
-    """Makes a directory with what `write` writes appear in one step; another's is as good."""
-    parent = os.path.dirname(target)
-    os.makedirs(parent, exist_ok=True)
-    temporary = tempfile.mkdtemp(prefix=".tmp-", dir=parent)
-    try:
-        write(temporary)
-        os.rename(temporary, target)
-    except OSError:
-        if not os.path.isdir(target):
-            raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+def _description(cache: str) -> str:
+    return os.path.join(cache, "model.json")

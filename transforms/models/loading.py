@@ -11,13 +11,14 @@ import dataclasses
 import importlib
 import inspect
 import json
-import pathlib
+import os
 import zipfile
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from transforms.errors import Parameter, UserError, one_line
 from transforms.images.spec import InputKind
+from transforms.machine import entries
 from transforms.models import trust, vectors
 from transforms.models.source import ModelSource, check_exists
 
@@ -85,8 +86,8 @@ def load_model(source: ModelSource) -> LoadedModel:
 
 def _damaged(source: ModelSource, error: Exception) -> UserError:
     """What TensorFlow says of a directory that it cannot load, and which files are in it."""
-    root = pathlib.Path(source.local_path())
-    files = sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+    root = source.local_path()
+    files = [os.path.relpath(path, root) for path in entries.tree_files(root)]
     there = ", ".join(files[:10]) + (", …" if len(files) > 10 else "")
     return UserError(
         f"cannot be loaded: {one_line(error)}; it holds {there}", subject=source.subject

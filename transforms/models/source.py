@@ -8,12 +8,11 @@ A model follows TensorFlow Hub's Common SavedModel APIs for image tasks: float32
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
-from collections.abc import Iterator
 from typing import Any, Literal
 
 from transforms.errors import Parameter, UserError, one_line
+from transforms.machine import entries
 from transforms.models import builtin
 
 Task = Literal["feature_vector", "classification"]
@@ -27,7 +26,8 @@ class ModelSource:
     Attributes:
       name: what the user calls it: the built-in's name, a directory, a URL, …; for messages.
       task: what the model is asked for.
-      path: a SavedModel's directory or a `.keras` file on this machine; None: `name` is it.
+      path: a SavedModel's directory or a `.keras` file on this machine; None: `name` is it, or the
+        handle that whoever loads it stages.
       signature: which signature to call; None: the first of `__call__`, `image_<task>`,
         `serving_default`, `default` and a sole signature that there is.
       tags: tags of the graph to load; None: the only one, that for serving, or the untagged one.
@@ -35,6 +35,8 @@ class ModelSource:
       pool: how a feature map [B, H, W, C] becomes a vector; None refuses it.
       arguments: hyper-parameters to call it with, as (name, value) pairs.
       trusted: whether ops that reach outside the model are accepted.
+      sha256: the only digest that is accepted where `name` is staged, as `staging.stage` has it;
+        None: any.
     """
 
     name: str = builtin.NAME
@@ -46,6 +48,7 @@ class ModelSource:
     pool: Pool | None = None
     arguments: tuple[tuple[str, Any], ...] = ()
     trusted: bool = False
+    sha256: str | None = None
 
     @property
     def subject(self) -> Parameter:
@@ -88,7 +91,7 @@ def check_exists(source: ModelSource) -> None:
             f"no such directory; give a SavedModel's directory or {builtin.NAME} (the built-in)",
             subject=source.subject,
         )
-    names = sorted(os.listdir(path))
+    names = sorted(name for name in os.listdir(path) if name != entries.MARKER)
     if "saved_model.pb" not in names and "saved_model.pbtxt" not in names:
         there = ", ".join(names[:10]) or "nothing"
         raise UserError(f"no saved_model.pb in it; it holds {there}", subject=source.subject)
@@ -99,29 +102,12 @@ def files_sha256(source: ModelSource) -> str:
     if source.is_builtin:
         return builtin.answers_sha256(source.task)
     check_exists(source)
-    digest = hashlib.sha256()
-    root = source.local_path()
-    for path in _files(root):
-        digest.update(f"{os.path.relpath(path, root)}\0{os.path.getsize(path)}\0".encode())
-        with open(path, "rb") as file:
-            while chunk := file.read(2**20):
-                digest.update(chunk)
-    return digest.hexdigest()
+    return entries.tree_sha256(source.local_path())
 
 
 def files_state(source: ModelSource) -> tuple[tuple[str, int, int], ...]:
     """Name, size and modification time of the model's files: changes when it is saved anew."""
     if source.is_builtin:
         return ()
-    status = [(path, os.stat(path)) for path in _files(source.local_path())]
+    status = [(path, os.stat(path)) for path in entries.tree_files(source.local_path())]
     return tuple((path, stat.st_size, stat.st_mtime_ns) for path, stat in status)
-
-
-def _files(path: str) -> list[str]:
-    return sorted(_walk(path)) if os.path.isdir(path) else [path] if os.path.exists(path) else []
-
-
-def _walk(directory: str) -> Iterator[str]:
-    for parent, _, names in os.walk(directory, followlinks=True):
-        for name in names:
-            yield os.path.join(parent, name)

@@ -11,27 +11,23 @@ A handle is what names a model:
 | any other `http(s)://…`, such as `https://tfhub.dev/google/…/1` | downloaded as TF Hub does |
 | `[kaggle://]owner/model/framework/variation[/version]` | brought by the package `kagglehub` |
 
-In the cache, `models/sha256-<digest>/` is a whole model and never changes. `models/index/` says
-which of them a handle meant when it was last asked. A process that is killed leaves a directory
-`models/.tmp-…`, which is never read and may be deleted.
+`transforms.models.copies` keeps what was staged.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import json
+import dataclasses
 import logging
 import os
 import re
-import tempfile
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from transforms import storage
 from transforms.errors import Message, Parameter, Piece, UserError
+from transforms.machine import entries
 from transforms.machine.cache import cache_path
-from transforms.models import archives, downloads
+from transforms.models import archives, copies, downloads
 
 ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar")
 
@@ -48,8 +44,27 @@ _Fetch = Callable[[str, str, dict[str, str]], downloads.Download | None]
 """From a URI into a work directory, as `archive` or `tree`; None if validators still hold."""
 
 
+@dataclasses.dataclass(frozen=True)
+class Staged:
+    """A model on this machine.
+
+    Attributes:
+      path: absolute, of a directory or of a `.keras` file.
+      sha256: with which another machine gets the same model for this handle; None for one that is
+        used where it is.
+    """
+
+    path: str
+    sha256: str | None = None
+
+
 def stage(handle: str, sha256: str | None = None, cache_dir: str | None = None) -> str:
-    """The local path of the model that `handle` means, staged if it is not here yet.
+    """The path of `staged`."""
+    return staged(handle, sha256, cache_dir).path
+
+
+def staged(handle: str, sha256: str | None = None, cache_dir: str | None = None) -> Staged:
+    """The model that `handle` means, staged if it is not here yet.
 
     A handle that was staged before is asked for changes only; if it cannot be reached, the copy
     that is here is used and a warning is logged. Any number of processes may stage the same model
@@ -61,9 +76,6 @@ def stage(handle: str, sha256: str | None = None, cache_dir: str | None = None) 
         `.keras` file, `files_sha256`. A pinned archive that is in the cache is used without
         asking where it came from.
       cache_dir: by default the one of `builtin.exported`.
-
-    Returns:
-      An absolute path: of a directory or, where the handle is one, of a `.keras` file.
 
     Raises:
       UserError: with the handle as its subject; nothing has been staged.
@@ -94,7 +106,7 @@ def _without_handle(error: downloads.DownloadError, handle: str) -> str:
     return error.problem if error.uri == handle else str(error)
 
 
-def _stage(handle: str, pin: str | None, models: str) -> str:
+def _stage(handle: str, pin: str | None, models: str) -> Staged:
     if not handle:
         raise _StagingError(f"the name is empty; {_WHAT_THERE_CAN_BE}")
     kaggle = _KAGGLE_HANDLE.fullmatch(handle)
@@ -143,6 +155,11 @@ def archive_url(url: str) -> str:
     return parts._replace(query=query).geturl()
 
 
+def is_archive(path: str) -> bool:
+    """Whether it is a local archive of a model, by its name."""
+    return os.path.isfile(path) and _is_archive_name(path)
+
+
 def _is_archive_name(name: str) -> bool:
     return name.lower().endswith(ARCHIVE_SUFFIXES)
 
@@ -162,17 +179,11 @@ def _check_digest(digest: str, pin: str | None) -> None:
         )
 
 
-def _pinned_in_place(path: str, pin: str | None) -> str:
+def _pinned_in_place(path: str, pin: str | None) -> Staged:
     """A model that is used where it is."""
     if pin is not None:
-        _check_digest(_tree_sha256(path), pin)
-    return path
-
-
-def _tree_sha256(path: str) -> str:
-    from transforms.models.source import ModelSource, files_sha256
-
-    return files_sha256(ModelSource(name=path))
+        _check_digest(entries.tree_sha256(path), pin)
+    return Staged(path)
 
 
 def _kaggle_download(handle: str) -> str:
@@ -188,43 +199,50 @@ def _kaggle_download(handle: str) -> str:
         raise _StagingError(f"kagglehub cannot download it: {error}") from error
 
 
-# In the cache
+# Into the cache
 
 
-def _stage_local_archive(path: str, pin: str | None, models: str) -> str:
-    if not (os.path.isfile(path) and _is_archive_name(path)):
+def _stage_local_archive(path: str, pin: str | None, models: str) -> Staged:
+    if not is_archive(path):
         raise _StagingError(
             f"neither a directory, a .keras file nor an archive; {_WHAT_THERE_CAN_BE}"
         )
-    with open(path, "rb") as file:
-        digest = hashlib.sha256()
-        while chunk := file.read(2**20):
-            digest.update(chunk)
-    _check_digest(digest.hexdigest(), pin)
-    with _work_directory(models) as work:
-        return _keep(path, work, models, digest.hexdigest())
+    digest = storage.checksum(path).removeprefix("sha256:")
+    _check_digest(digest, pin)
+    with copies.work_directory(models) as work:
+        return Staged(copies.keep_archive(path, work, models, digest), digest)
 
 
-def _stage_remote(handle: str, uri: str, pin: str | None, models: str, fetch: _Fetch) -> str:
-    if pin and os.path.isdir(_place(models, pin)):
-        return _model_directory(_place(models, pin))
-    known = None if pin else _read_index(models, handle)
-    with _work_directory(models) as work:
+def _stage_remote(handle: str, uri: str, pin: str | None, models: str, fetch: _Fetch) -> Staged:
+    last = downloads.Download(pin, {}) if pin else copies.read_index(models, handle)
+    here = copies.kept_model(models, last.sha256) if last else None
+    if last and here and pin:
+        return Staged(here, pin)
+    with copies.work_directory(models) as work:
         try:
-            fetched = fetch(uri, work, known.validators if known else {})
-        except downloads.UnreachableError as error:
-            if known is None:
-                raise
-            fetched = None
+            fetched = fetch(uri, work, last.validators if last and here else {})
+        except downloads.DownloadError as error:
             cause = _without_handle(error, handle)
-            _LOGGER.warning("model %s: %s; using the copy from before", handle, cause)
+            if last and here and isinstance(error, downloads.UnreachableError):
+                _LOGGER.warning("model %s: %s; using the copy from before", handle, cause)
+                return Staged(here, last.sha256)
+            if last and os.path.lexists(place := copies.kept_place(models, last.sha256)):
+                raise _StagingError(
+                    f"{cause}; {place}, the copy from before, is damaged: it is staged anew as "
+                    "soon as the model can be had"
+                ) from error
+            raise
         if fetched is None:
-            assert known is not None
-            return _model_directory(_place(models, known.sha256))
+            assert last is not None and here is not None
+            return Staged(here, last.sha256)
         _check_digest(fetched.sha256, pin)
-        directory = _keep(os.path.join(work, "archive"), work, models, fetched.sha256)
-    _write_index(models, handle, fetched)
-    return directory
+        archive, tree = os.path.join(work, "archive"), os.path.join(work, "tree")
+        if os.path.isdir(tree):
+            here = copies.keep_tree(tree, models, fetched.sha256)
+        else:
+            here = copies.keep_archive(archive, work, models, fetched.sha256)
+    copies.write_index(models, handle, fetched)
+    return Staged(here, fetched.sha256)
 
 
 def _fetch_url(url: str, work: str, validators: dict[str, str]) -> downloads.Download | None:
@@ -238,57 +256,4 @@ def _fetch_file(uri: str, work: str, validators: dict[str, str]) -> downloads.Do
 def _fetch_directory(uri: str, work: str, validators: dict[str, str]) -> downloads.Download | None:
     tree = os.path.join(work, "tree")
     found = downloads.download_directory(uri, tree, validators)
-    return None if found is None else downloads.Download(_tree_sha256(tree), found)
-
-
-def _keep(archive: str, work: str, models: str, sha256: str) -> str:
-    """Puts `work/tree`, unpacked from `archive` if need be, in its place; the model's directory."""
-    place = _place(models, sha256)
-    tree = os.path.join(work, "tree")
-    if not os.path.isdir(place):
-        if not os.path.isdir(tree):
-            archives.unpack(archive, tree)
-        try:
-            os.rename(tree, place)
-        except OSError:
-            if not os.path.isdir(place):  # else another process was first
-                raise
-    return _model_directory(place)
-
-
-def _model_directory(place: str) -> str:
-    """The model in an unpacked archive: the root, or its only directory if that holds one."""
-    names = [name for name in os.listdir(place) if not name.startswith(".")]
-    inner = os.path.join(place, names[0]) if len(names) == 1 else place
-    return inner if os.path.exists(os.path.join(inner, "saved_model.pb")) else place
-
-
-def _place(models: str, sha256: str) -> str:
-    return os.path.join(models, f"sha256-{sha256}")
-
-
-@contextlib.contextmanager
-def _work_directory(models: str) -> Iterator[str]:
-    os.makedirs(models, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".tmp-", dir=models) as work:
-        yield work
-
-
-def _index_path(models: str, handle: str) -> str:
-    return os.path.join(models, "index", hashlib.sha256(handle.encode()).hexdigest() + ".json")
-
-
-def _read_index(models: str, handle: str) -> downloads.Download | None:
-    """What `handle` meant when it was last staged, if that is still in the cache."""
-    try:
-        with open(_index_path(models, handle), encoding="utf-8") as file:
-            entry = json.load(file)
-        known = downloads.Download(entry["sha256"], dict(entry["validators"]))
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
-        return None
-    return known if os.path.isdir(_place(models, known.sha256)) else None
-
-
-def _write_index(models: str, handle: str, staged: downloads.Download) -> None:
-    entry = {"sha256": staged.sha256, "validators": staged.validators}
-    storage.write_text(_index_path(models, handle), json.dumps(entry))
+    return None if found is None else downloads.Download(entries.tree_sha256(tree), found)

@@ -91,6 +91,19 @@ def test_a_warm_cache_needs_no_tensorflow(tmp_path: pathlib.Path) -> None:
     np.testing.assert_array_equal(np.array(eval(done.out), np.float32), expected)
 
 
+def test_a_damaged_conversion_in_the_cache_is_made_anew(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BEAM_IMAGE_FEATURES_CACHE", str(tmp_path / "cache"))
+    model = tiny(save_tiny_model(tmp_path / "own", seed=6))
+    images = random_images(3)
+    expected = engines.load(model, "openvino")(images)
+    [weights] = (tmp_path / "cache").rglob("model.bin")
+    weights.write_bytes(bytes(weights.stat().st_size))
+    engines._engines.clear()
+    np.testing.assert_array_equal(engines.load(model, "openvino")(images), expected)
+
+
 def test_the_first_answers_of_new_processes_come(tiny_model: pathlib.Path) -> None:
     """OpenVINO's bindings could wait for themselves when two threads asked for the first answer."""
     engines.load(tiny(tiny_model), "openvino")(random_images(1))  # converted into the cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import pickle
+import shutil
 import subprocess
 import sys
 import types
@@ -15,6 +16,7 @@ import pytest
 from skimage import data_dir  # type: ignore[attr-defined]
 
 from tests.helpers.commands import PATIENCE_SECONDS, run_python, start, within_patience
+from transforms.machine import entries
 from transforms.models import builtin
 from transforms.models.builtin import efficientnet_lite0, weights
 
@@ -321,15 +323,16 @@ def test_the_loser_of_the_race_uses_the_winners_export(
     finished = builtin.exported("feature_vector", cache)
     final = tmp_path / os.path.basename(finished)
     save = efficientnet_lite0.save
+    winners: list[int] = []
 
     def overtaken(task: str, state: dict, directory: str) -> None:
         save(task, state, directory)
         subprocess.run(["cp", "-r", finished, final], check=True)
-        (final / "winner").touch()
+        winners.append(final.stat().st_ino)
 
     monkeypatch.setattr(efficientnet_lite0, "save", overtaken)
     assert builtin.exported("feature_vector", str(tmp_path)) == str(final)
-    assert (final / "winner").exists()
+    assert winners == [final.stat().st_ino]
     assert os.listdir(tmp_path) == [final.name]
 
 
@@ -347,11 +350,15 @@ def test_an_export_that_fails_leaves_nothing(
     assert os.listdir(tmp_path) == []
 
 
-def test_a_damaged_export_is_named(tmp_path: pathlib.Path, cache: str) -> None:
-    final = tmp_path / os.path.basename(builtin.exported("feature_vector", cache))
-    final.mkdir()
-    (final / "saved_model.pb").write_bytes(b"")
-    with pytest.raises(OSError, match="not a complete SavedModel; delete it") as info:
-        builtin.exported("feature_vector", str(tmp_path))
-    assert str(final) in str(info.value)
+@pytest.mark.parametrize("damage", ["an earlier version's", "truncated"])
+def test_a_damaged_export_is_made_anew(tmp_path: pathlib.Path, cache: str, damage: str) -> None:
+    finished = builtin.exported("feature_vector", cache)
+    final = tmp_path / os.path.basename(finished)
+    shutil.copytree(finished, final)
+    if damage == "truncated":
+        os.truncate(final / "variables" / "variables.data-00000-of-00001", 1000)
+    else:  # it cannot be known whether it is whole
+        os.remove(final / entries.MARKER)
+    assert builtin.exported("feature_vector", str(tmp_path)) == str(final)
+    assert entries.is_whole(str(final))
     assert os.listdir(tmp_path) == [final.name]

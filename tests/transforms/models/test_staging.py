@@ -10,6 +10,7 @@ import io
 import logging
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -24,6 +25,7 @@ from apache_beam.io.filesystem import BeamIOError, FileMetadata, FileSystem
 
 from tests.helpers.commands import PATIENCE_SECONDS, start
 from transforms.errors import Parameter, UserError
+from transforms.machine import entries
 from transforms.models import downloads, loading, staging
 from transforms.models import source as models
 
@@ -51,6 +53,7 @@ DIGEST = hashlib.sha256(ARCHIVE).hexdigest()
 
 def files(directory: str | pathlib.Path) -> dict[str, bytes]:
     paths = [path for path in pathlib.Path(directory).rglob("*") if path.is_file()]
+    paths = [path for path in paths if path.name != entries.MARKER]
     return {path.relative_to(directory).as_posix(): path.read_bytes() for path in paths}
 
 
@@ -470,12 +473,41 @@ def test_a_changed_archive_is_staged_beside_the_old_one(server: Loopback, cache:
 def test_a_deleted_copy_is_downloaded_again(server: Loopback, cache: pathlib.Path):
     handle = server.serves("/model.tgz", revalidates)
     directory = staging.stage(handle, cache_dir=str(cache))
-    for name in MODEL:
-        os.remove(os.path.join(directory, name))
-    os.rmdir(os.path.join(directory, "variables"))
-    os.rmdir(directory)
+    shutil.rmtree(directory)
     assert files(staging.stage(handle, cache_dir=str(cache))) == MODEL
     assert "If-None-Match" not in server.asked[1][1]
+
+
+def damage_weights(directory: str) -> None:
+    """Flips a bit of the staged model."""
+    weights = pathlib.Path(directory, "variables", "variables.data-00000-of-00001")
+    weights.write_bytes(bytes([1]) + weights.read_bytes()[1:])
+
+
+@pytest.mark.parametrize("pin", [None, DIGEST], ids=["by its handle", "pinned"])
+@pytest.mark.parametrize("kind", ["url", "local archive"])
+def test_a_damaged_copy_is_staged_anew(
+    server: Loopback, cache: pathlib.Path, tmp_path: pathlib.Path, kind: str, pin: str | None
+):
+    handle = str(tmp_path / "model.tar.gz")
+    pathlib.Path(handle).write_bytes(ARCHIVE)
+    if kind == "url":
+        handle = server.serves("/model.tgz", revalidates)
+    damage_weights(staging.stage(handle, pin, str(cache)))
+    assert files(staging.stage(handle, pin, str(cache))) == MODEL
+    assert staged(cache) == [f"sha256-{DIGEST}"]
+
+
+def test_a_damaged_copy_that_cannot_be_staged_anew_is_named(
+    server: Loopback, cache: pathlib.Path, refusal: Callable[..., str]
+):
+    handle = server.serves("/model.tgz", revalidates)
+    directory = staging.stage(handle, cache_dir=str(cache))
+    damage_weights(directory)
+    server.close()
+    message = refusal(handle)
+    assert "Connection refused" in message
+    assert f"{directory}, the copy from before, is damaged: it is staged anew" in message
 
 
 @pytest.mark.parametrize("damage", [b"", b"[]", b'{"sha256": 1}', b"\xff"])
@@ -609,12 +641,13 @@ def test_a_directory_is_pinned_by_its_fingerprint(
 
 
 def test_a_keras_file_is_pinned_by_its_fingerprint(
-    tmp_path: pathlib.Path, refusal: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: pathlib.Path, refusal: Callable[..., str]
 ):
     path = tmp_path / "model.keras"
     path.write_bytes(b"zip")
-    monkeypatch.setattr(models, "files_sha256", lambda source: f"that of {source.name}")
-    assert f"its SHA-256 is that of {path}, but" in refusal(str(path), "a" * 64)
+    digest = models.files_sha256(models.ModelSource(str(path)))
+    assert f"its SHA-256 is {digest}, but" in refusal(str(path), "a" * 64)
+    assert staging.stage(str(path), digest) == str(path)
 
 
 @pytest.mark.parametrize("name", ["model.tar.gz", "model.tgz", "model.tar"])
@@ -661,7 +694,8 @@ def test_the_only_directory_of_an_archive_is_the_model(
 def test_of_several_directories_none_is_chosen(tmp_path: pathlib.Path, cache: pathlib.Path):
     path = tmp_path / "model.tgz"
     path.write_bytes(archive_of({f"{top}/saved_model.pb": b"" for top in "ab"}))
-    assert sorted(os.listdir(staging.stage(str(path), cache_dir=str(cache)))) == ["a", "b"]
+    names = os.listdir(staging.stage(str(path), cache_dir=str(cache)))
+    assert sorted(names) == [entries.MARKER, "a", "b"]
 
 
 def test_an_empty_name_is_not_the_working_directory(refusal: Callable[..., str]):

@@ -13,6 +13,7 @@ import hashlib
 import os
 import tempfile
 
+from transforms.machine import entries
 from transforms.machine.cache import cache_path
 from transforms.models.builtin import efficientnet_lite0, weights
 
@@ -54,8 +55,9 @@ def exported(task: str, cache_dir: str | None = None) -> str:
 
     Any number of processes may call this at the same moment: each exports into a directory of its
     own beside the final one and renames it in one step; the first wins and the others use its
-    result. A process that is killed leaves a directory named `.tmp-…`, which is never read and may
-    be deleted. TensorFlow is imported only if the export is absent.
+    result. An export that was damaged since is made anew. A process that is killed leaves a
+    directory named `.tmp-…`, which is never read and may be deleted. TensorFlow is imported only
+    if the export is absent.
 
     Args:
       task: one of `HEADS`.
@@ -68,11 +70,11 @@ def exported(task: str, cache_dir: str | None = None) -> str:
     Raises:
       ValueError: `task` is unknown, or (as `weights.WeightsError`) the weights file is damaged.
       ModuleNotFoundError: the package with the weights is not installed.
-      OSError: the cache cannot be written, or holds a damaged export under the final name.
+      OSError: the cache cannot be written.
     """
     cache = cache_path(root=cache_dir)
     final = os.path.join(cache, f"{NAME}-{task}-{answers_sha256(task)[:12]}")
-    if _is_complete(final):
+    if entries.is_whole(final):
         return final
 
     state = weights.read_state_dict(_weights_path())
@@ -81,14 +83,7 @@ def exported(task: str, cache_dir: str | None = None) -> str:
         written = os.path.join(ours, "model")
         efficientnet_lite0.save(task, state, written)
         _fsync_files(written)
-        try:
-            os.rename(written, final)
-        except OSError as error:
-            if not _is_complete(final):
-                raise OSError(
-                    f"cannot put the exported model at {final}: {error.strerror}. If a directory "
-                    "is there, it is not a complete SavedModel; delete it and start again."
-                ) from error
+        entries.keep(written, final)
     return final
 
 
@@ -136,15 +131,6 @@ def _fingerprint(task: str, weights_path: str) -> str:
         digest = hashlib.sha256(file.read())
     digest.update(f"\0{task}\0{EXPORT_VERSION}".encode())
     return digest.hexdigest()
-
-
-def _is_complete(directory: str) -> bool:
-    parts = (
-        "saved_model.pb",
-        os.path.join("variables", "variables.index"),
-        os.path.join("variables", "variables.data-00000-of-00001"),
-    )
-    return all(os.path.isfile(os.path.join(directory, part)) for part in parts)
 
 
 def _fsync_files(directory: str) -> None:

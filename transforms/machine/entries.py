@@ -1,0 +1,98 @@
+"""Directories in the cache that are whole, or are made anew: a model, an export, a converted graph.
+
+An entry holds a file `.whole` with the digest of all others. It is written last, before the entry
+appears in one step; who uses an entry reads its files against it. So what a full disk, a cleaner of
+old files or a power cut has left is never taken for the model.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator
+
+MARKER = ".whole"
+
+
+class DamagedEntryError(OSError):
+    """An entry that is not whole, and that cannot be replaced; the message says what to do."""
+
+
+def is_whole(directory: str) -> bool:
+    """Whether all that was put into an entry is still there, byte for byte."""
+    try:
+        with open(os.path.join(directory, MARKER), encoding="ascii") as file:
+            return file.read() == tree_sha256(directory)
+    except (OSError, ValueError):
+        return False
+
+
+def keep(made: str, directory: str) -> None:
+    """Makes a directory an entry, unless somebody else's is there and whole.
+
+    Args:
+      made: the directory, in a work directory of its own which the caller removes; moved away.
+      directory: where the entry is to be, on the same filesystem.
+
+    Raises:
+      DamagedEntryError: what is there is damaged and cannot be taken away.
+      OSError: it cannot be written.
+    """
+    with open(os.path.join(made, MARKER), "w", encoding="ascii") as file:
+        file.write(tree_sha256(made))
+    try:
+        os.rename(made, directory)
+        return
+    except OSError:
+        if not os.path.lexists(directory):
+            raise
+    with _alone(os.path.dirname(directory)):
+        if is_whole(directory):  # another process was first
+            return
+        try:
+            os.rename(directory, f"{made}-damaged")
+        except OSError as error:
+            raise DamagedEntryError(
+                f"{directory} is damaged and cannot be replaced ({error.strerror}): delete it, or "
+                "set BEAM_IMAGE_FEATURES_CACHE to a directory that can be written"
+            ) from error
+        os.rename(made, directory)
+
+
+def tree_sha256(root: str) -> str:
+    """SHA-256 of a directory's files, their names and sizes, or of one file."""
+    digest = hashlib.sha256()
+    for path in tree_files(root):
+        digest.update(f"{os.path.relpath(path, root)}\0{os.path.getsize(path)}\0".encode())
+        with open(path, "rb") as file:
+            while chunk := file.read(2**20):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
+def tree_files(root: str) -> list[str]:
+    """The paths of a directory's files in order, but for the marker, or that of one file."""
+    if not os.path.isdir(root):
+        return [root] if os.path.exists(root) else []
+    marker = os.path.join(root, MARKER)
+    return sorted(path for path in _walk(root) if path != marker)
+
+
+def _walk(directory: str) -> Iterator[str]:
+    for parent, _, names in os.walk(directory, followlinks=True):
+        for name in names:
+            yield os.path.join(parent, name)
+
+
+@contextlib.contextmanager
+def _alone(directory: str) -> Iterator[None]:
+    """Two processes on this machine are never in the body at the same time."""
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # a network filesystem may not know locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
