@@ -16,6 +16,7 @@ from apache_beam.runners.runner import PipelineState
 
 import runners
 from pipeline import exit_codes, graph, outcome, settings
+from pipeline.options import workers
 from pipeline.options.values import RunOptions
 from pipeline.output import accounting, lease, publish, run_record
 from pipeline.output.directory import Output, open_output
@@ -142,7 +143,9 @@ def _work(
     )
     pipeline_started = time.time()
     if pointers:
-        _compute(pipeline, pointers, resolved, target, plan, look)
+        travels = workers.as_workers_get_it(resolved.source, options.workers)
+        there = dataclasses.replace(resolved, source=travels)
+        _compute(pipeline, pointers, there, target, plan, look)
     pipeline_seconds = time.time() - pipeline_started
     target.refresh()
     accounting.check_shards(target, pointers)

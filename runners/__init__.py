@@ -7,7 +7,7 @@ import difflib
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 from apache_beam.runners.runner import PipelineRunner
 
-from runners import direct
+from runners import direct, places
 from transforms.errors import UserError
 
 LOCAL_NAMES = frozenset({"directrunner", "fnapirunner"})
@@ -21,9 +21,8 @@ def create(options: PipelineOptions) -> PipelineRunner | str:
     Returns:
       a runner, or the name of one that Beam knows.
     """
-    name = options.view_as(StandardOptions).runner or "DirectRunner"
     if not runs_here(options):
-        return name
+        return options.view_as(StandardOptions).runner
     direct.use_threads_by_default(options)
     return direct.create(options)
 
@@ -51,5 +50,15 @@ def refuse_unknown_runner(options: PipelineOptions) -> None:
 
 def runs_here(options: PipelineOptions) -> bool:
     """Whether the pipeline runs on this machine, in Beam's in-process portable runner."""
+    return name_of(options).lower() in LOCAL_NAMES
+
+
+def workers_are_elsewhere(options: PipelineOptions) -> bool:
+    """Whether the workers are on other machines, or may be: they see no file of this one."""
+    return not (runs_here(options) or places.keeps_workers_here(name_of(options).lower(), options))
+
+
+def name_of(options: PipelineOptions) -> str:
+    """The runner's name, without its module."""
     name = options.view_as(StandardOptions).runner or "DirectRunner"
-    return name.rsplit(".", 1)[-1].lower() in LOCAL_NAMES
+    return name.rsplit(".", 1)[-1]

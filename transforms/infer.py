@@ -88,7 +88,8 @@ class SavedModelHandler(ModelHandler[Images, Answer, ModelFunction]):
         **kwargs: Any,
     ):
         super().__init__(max_batch_size=max_batch_size, **kwargs)
-        self._source = ModelSource(model) if isinstance(model, str) else model
+        self._given = ModelSource(model) if isinstance(model, str) else model
+        self._source = self._given
         self._engine = engine
         self._precision = precision
 
@@ -100,7 +101,8 @@ class SavedModelHandler(ModelHandler[Images, Answer, ModelFunction]):
         """
         source = self._source
         if not source.is_builtin and source.path is None:
-            source = dataclasses.replace(source, path=staging.stage(source.name))
+            path = staging.stage(source.name, source.sha256)
+            source = dataclasses.replace(source, path=path)
         return engines.load(source, self._engine, self._precision)
 
     def batch_elements_kwargs(self) -> Mapping[str, Any]:
@@ -120,9 +122,18 @@ class SavedModelHandler(ModelHandler[Images, Answer, ModelFunction]):
             )
 
     def update_model_path(self, model_path: str | None = None) -> None:
-        """Called by RunInference when its side input names another model."""
-        if model_path and model_path != self._source.name:
-            self._source = dataclasses.replace(self._source, name=model_path, path=None)
+        """Called by RunInference when its side input names another model.
+
+        It is called as the first one is, and not trusted: `trusted` was said of that one.
+        """
+        if not model_path or model_path == self._source.name:
+            return
+        self._source = self._given
+        if model_path != self._given.name:
+            # Whom the model came from was asked for the first one alone.
+            self._source = dataclasses.replace(
+                self._given, name=model_path, path=None, sha256=None, trusted=False
+            )
 
     def run_inference(
         self,

@@ -10,7 +10,7 @@ from typing import Any
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
 import runners
-from pipeline.options import flags, model, types
+from pipeline.options import flags, model, types, workers
 from pipeline.options.keeping import add_keeping
 from pipeline.options.parser import Parser
 from transforms.engines import parity
@@ -34,6 +34,7 @@ class ImageOptions(PipelineOptions):
         _add_input(parser.add_argument_group("input"))
         _add_model(parser.add_argument_group("model"))
         _add_output(parser.add_argument_group("output"))
+        workers.add_worker_arguments(parser.add_argument_group("workers on other machines"))
 
 
 def parse(argv: list[str]) -> ImageOptions:

@@ -6,18 +6,19 @@ from collections.abc import Sequence
 
 from apache_beam.options.pipeline_options import TestOptions
 
-from pipeline.options import arguments, model, values
+from pipeline.options import arguments, model, values, workers
 
 
 def read_options(words: Sequence[str]) -> values.RunOptions:
     """The options of `pipeline.run`.
 
     Raises:
-      UserError: a flag is missing, unknown or has an unusable value.
+      UserError: a flag is missing, unknown or has an unusable value, or names what workers on
+        other machines cannot see.
       SystemExit: after `--help`.
     """
     parsed = arguments.parse(list(words))
-    return values.RunOptions(
+    options = values.RunOptions(
         words=tuple(words),
         input=values.InputOptions(
             paths=tuple(parsed.input),
@@ -60,6 +61,9 @@ def read_options(words: Sequence[str]) -> values.RunOptions:
             max_error_rate=parsed.max_error_rate,
             max_gone_rate=parsed.max_gone_rate,
         ),
+        workers=workers.worker_options(parsed),
         dry_run=bool(parsed.view_as(TestOptions).dry_run),
         beam=parsed,
     )
+    workers.refuse_what_they_cannot_see(options)
+    return options

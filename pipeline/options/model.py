@@ -85,17 +85,21 @@ def stage_model(model: ModelOptions) -> ModelSource:
     Raises:
       UserError: it cannot be had.
     """
-    is_builtin = model.handle == builtin.NAME
+    path, sha256 = None, None
+    if model.handle != builtin.NAME:
+        staged = staging.staged(model.handle, model.sha256)
+        path, sha256 = staged.path, staged.sha256
     return ModelSource(
         name=model.handle,
         task=model.task,
-        path=None if is_builtin else staging.stage(model.handle, model.sha256),
+        path=path,
         signature=model.signature,
         tags=model.tags,
         output_key=model.output_key,
         pool=model.pool,
         arguments=model.arguments,
         trusted=model.trusted,
+        sha256=sha256,
     )
 
 

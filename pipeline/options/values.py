@@ -142,6 +142,22 @@ class LimitOptions:
 
 
 @dataclasses.dataclass(frozen=True)
+class WorkerOptions:
+    """Where the workers are, and what they see.
+
+    Attributes:
+      elsewhere: whether they are on other machines.
+      shared_filesystem: whether these see this machine's files under the same paths.
+      model_staging_location: directory to which a model of this machine is uploaded for them; None:
+        it is not.
+    """
+
+    elsewhere: bool
+    shared_filesystem: bool
+    model_staging_location: str | None
+
+
+@dataclasses.dataclass(frozen=True)
 class RunOptions:
     """All of it.
 
@@ -159,5 +175,6 @@ class RunOptions:
     output: OutputOptions
     classes: ClassOptions
     limits: LimitOptions
+    workers: WorkerOptions
     dry_run: bool
     beam: PipelineOptions

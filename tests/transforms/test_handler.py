@@ -13,8 +13,9 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.testing.util import assert_that, equal_to
 
 import runners.direct
+from tests.helpers.jobs import save_counting_model
 from tests.helpers.tiny_model import TINY_SIZE, save_tiny_model
-from transforms import SavedModelHandler
+from transforms import ModelSource, SavedModelHandler, UserError
 
 SHAPE = (TINY_SIZE, TINY_SIZE, 3)
 
@@ -86,6 +87,28 @@ def test_a_side_input_changes_the_model(tiny_model: pathlib.Path, tmp_path: path
         )
         vectors = results | beam.Map(lambda r: (r.model_id, rounded(r.inference)))
         assert_that(vectors, equal_to([(str(other), v) for v in expected(other, batch)]))
+
+
+def test_trust_is_said_of_one_model_and_not_of_the_next(tmp_path: pathlib.Path) -> None:
+    given = save_counting_model(tmp_path / "given", tmp_path / "log")
+    another = save_counting_model(tmp_path / "another", tmp_path / "log")
+    handler = SavedModelHandler(ModelSource(str(given), trusted=True))
+    handler.load_model()
+    handler.update_model_path(str(another))
+    with pytest.raises(UserError, match=r"another.*PrintV2"):
+        handler.load_model()
+    handler.update_model_path(str(given))  # it is what was trusted
+    handler.load_model()
+
+
+def test_a_digest_is_that_of_one_model_and_not_of_the_next(
+    tiny_model: pathlib.Path, tmp_path: pathlib.Path
+) -> None:
+    handler = SavedModelHandler(ModelSource(str(tiny_model), sha256="a" * 64))
+    with pytest.raises(UserError, match="but sha256 is aaaa"):
+        handler.load_model()
+    handler.update_model_path(str(save_tiny_model(tmp_path / "other", seed=2)))
+    handler.load_model()
 
 
 def test_inference_args_are_refused(tiny_model: pathlib.Path) -> None:

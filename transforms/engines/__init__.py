@@ -25,6 +25,9 @@ Precision = Literal["float32", "bfloat16", "float16"]
 # Of NVIDIA's driver, on Linux and in WSL, and of AMD's.
 _GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
 
+# A model, and the one that takes its place while batches still run through it.
+MAX_MODELS = 2
+
 _lock = threading.Lock()
 _engines: dict[tuple, Engine] = {}
 
@@ -54,14 +57,21 @@ def load(
 ) -> Engine:
     """The engine for a model: loaded once a process, shared by its threads and by the launcher.
 
+    The engines of the last `MAX_MODELS` models stay; who uses another one keeps it alive.
+
     Raises:
       UserError: the model cannot be loaded, or the engine or the precision cannot be had here.
     """
     with _lock:
-        key = source, files_state(source), name, precision
-        if key not in _engines:
-            _engines[key] = _load(source, name, precision)
-        return _engines[key]
+        model = source, files_state(source)
+        key = model, name, precision
+        engine = _engines.pop(key, None) or _load(source, name, precision)
+        _engines[key] = engine  # the last one is the one that was used last
+        others = dict.fromkeys(other for other, *_ in reversed(_engines) if other != model)
+        gone = list(others)[MAX_MODELS - 1 :]
+        for other in [other for other in _engines if other[0] in gone]:
+            del _engines[other]
+        return engine
 
 
 def candidates(choice: EngineChoice) -> list[EngineName]:

@@ -1,4 +1,4 @@
-"""Unpacks a model's .tar or .tar.gz archive; nothing is ever written outside one directory.
+"""Packs a model as an archive, and unpacks one; nothing is ever written outside one directory.
 
 Python's own `filter="data"` lets later members overwrite earlier ones, knows no size limit, and
 takes an archive that ends early or has a damaged header for a whole one. So members are written
@@ -15,7 +15,9 @@ import posixpath
 import shutil
 import tarfile
 import zlib
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
+
+from transforms.machine import entries
 
 _BLOCK_BYTES = 2**20
 
@@ -50,6 +52,31 @@ class Limits:
 
 
 DEFAULT_LIMITS = Limits()
+
+
+class Writable(Protocol):
+    """What bytes can be written to."""
+
+    def write(self, data: bytes, /) -> int:
+        """Takes all of them."""
+
+
+def pack(path: str, target: Writable) -> None:
+    """Writes the files of a directory, or one `.keras` file, as a .tar archive.
+
+    Its bytes follow from the files' names and contents alone: the same model is the same archive on
+    any machine. Links are followed.
+
+    Raises:
+      OSError: a file cannot be read, or grows shorter meanwhile.
+    """
+    is_file = os.path.isfile(path)
+    with tarfile.open(fileobj=target, mode="w|", format=tarfile.PAX_FORMAT) as tar:  # type: ignore[call-overload]
+        for file in entries.tree_files(path):
+            member = tarfile.TarInfo("model.keras" if is_file else os.path.relpath(file, path))
+            with open(file, "rb") as content:
+                member.size = os.fstat(content.fileno()).st_size
+                tar.addfile(member, content)
 
 
 def unpack(archive: str, directory: str, limits: Limits = DEFAULT_LIMITS) -> None:

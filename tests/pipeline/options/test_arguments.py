@@ -48,6 +48,8 @@ DEFAULTS: dict[str, object] = {
     "top_k": None,
     "activation": None,
     "rows_per_file": 4096,
+    "shared_filesystem": False,
+    "model_staging_location": None,
     "overwrite": False,
     "mode": "append",
     "retry_errors": False,

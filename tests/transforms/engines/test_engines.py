@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import concurrent.futures
+import gc
 import pathlib
 import subprocess
 import sys
+import weakref
 
 import numpy as np
 import pytest
@@ -102,6 +104,18 @@ def test_a_damaged_conversion_in_the_cache_is_made_anew(
     weights.write_bytes(bytes(weights.stat().st_size))
     engines._engines.clear()
     np.testing.assert_array_equal(engines.load(model, "openvino")(images), expected)
+
+
+def test_a_model_and_its_successor_stay_loaded(tmp_path: pathlib.Path) -> None:
+    """RunInference may be given a new model each hour, in a process that lives for weeks."""
+    models = [tiny(save_tiny_model(tmp_path / str(seed), seed=seed)) for seed in (10, 11, 12)]
+    loaded = [weakref.ref(engines.load(model)) for model in models[:2]]
+    engines.load(models[1], "openvino")  # an engine more is no model more
+    assert engines.load(models[0]) is loaded[0]()
+    engines.load(models[2])
+    gc.collect()
+    assert [reference() is None for reference in loaded] == [False, True]
+    assert {key[0][0] for key in engines._engines} == {models[0], models[2]}
 
 
 def test_the_first_answers_of_new_processes_come(tiny_model: pathlib.Path) -> None:
