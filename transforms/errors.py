@@ -19,6 +19,7 @@ import pyarrow as pa
 
 from transforms.refs import ImageRef
 from transforms.storage.causes import is_transient
+from transforms.storage.secrets import masked
 
 Stage = Literal["read", "decode", "infer"]
 
@@ -114,6 +115,8 @@ def noted(text: str) -> dict[str, Message]:
 class UserError(ValueError):
     """An input, a parameter or the output directory is wrong; the message says what to do.
 
+    It tells no secret of a URL.
+
     Args:
       pieces: the message without its subject: text, and the parameters that it speaks of.
       subject: what it is about: a parameter, several that are wrong together, or a file.
@@ -129,8 +132,11 @@ class UserError(ValueError):
     def __init__(
         self, *pieces: Piece, subject: Subject | None = None, remedy: Parameter | None = None
     ):
-        self.message = Message(pieces)
-        self.subject = subject
+        self.message = Message(tuple(map(_masked_piece, pieces)))
+        if isinstance(subject, tuple):
+            self.subject: Subject | None = tuple(map(_masked_parameter, subject))
+        else:
+            self.subject = None if subject is None else _masked_piece(subject)
         self.remedy = remedy
         start = " ".join(p if isinstance(p, str) else p.as_subject() for p in self._subjects())
         # One text, as that is what Beam keeps of an exception in a worker.
@@ -162,6 +168,16 @@ class UserError(ValueError):
         if self.subject is None:
             return ()
         return self.subject if isinstance(self.subject, tuple) else (self.subject,)
+
+
+def _masked_piece(piece: Piece) -> Piece:
+    return masked(piece) if isinstance(piece, str) else _masked_parameter(piece)
+
+
+def _masked_parameter(parameter: Parameter) -> Parameter:
+    if not isinstance(parameter.value, str):
+        return parameter
+    return dataclasses.replace(parameter, value=masked(parameter.value))
 
 
 class ImageError(Exception):
@@ -252,14 +268,17 @@ def explained(error: Exception) -> tuple[Piece, ...]:
 
 
 def one_line(error: BaseException) -> str:
-    """An exception's message on one line, at most 500 characters, without TensorFlow's noise."""
+    """An exception's message on one line, at most 500 characters, without TensorFlow's noise.
+
+    It tells no secret of a URL.
+    """
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     if text.startswith("Graph execution error:"):  # then where in the graph, then what happened
         paragraphs = text.split("\n\n")
         text = "\n".join(p for p in paragraphs if not p.startswith(_TENSORFLOW_TRACE))
     text = re.sub(r"\{\{function_node [^}]*\}\}|\[\[\{\{node [^}]*\}\}\]\]|\[Op:\w+\]", "", text)
     text = " ".join(text.split()) or type(error).__name__
-    text = text.encode("utf-8", "backslashreplace").decode()
+    text = masked(text.encode("utf-8", "backslashreplace").decode())
     return text if len(text) <= MAX_MESSAGE_LENGTH else text[: MAX_MESSAGE_LENGTH - 1] + "…"
 
 

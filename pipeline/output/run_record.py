@@ -31,6 +31,7 @@ from transforms.dataset.layout import (
 )
 from transforms.dataset.part import FINGERPRINT_DEFAULTS
 from transforms.errors import UserError, one_line
+from transforms.storage.secrets import masked
 
 _SECRET = re.compile(r"secret|token|password|access_key|key_id|connection_string")
 
@@ -157,15 +158,15 @@ def finish(output: Output, report: dict[str, Any], keeping: Keeping, look: Look)
 
 
 def without_secrets(argv: Sequence[str]) -> list[str]:
-    """The words of a command line, with *** for the values of secret options."""
+    """The words of a command line, with *** for secret options' values and secrets in URLs."""
     words = []
     for before, word in zip(["", *argv], argv, strict=False):
         flag, equals, _ = word.partition("=")
-        if equals and _SECRET.search(flag):
+        if equals and flag.startswith("--") and _SECRET.search(flag):
             word = f"{flag}=***"
         elif "=" not in before and before.startswith("--") and _SECRET.search(before):
             word = "***"
-        words.append(word)
+        words.append(masked(word))
     return words
 
 

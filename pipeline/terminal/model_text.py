@@ -9,6 +9,7 @@ from pipeline.terminal.errors import told
 from pipeline.terminal.words import byte_count
 from transforms.examine.examination import Examination
 from transforms.models.source import ModelSource
+from transforms.storage.secrets import masked
 
 _MOST_FREQUENT_OPS = 8
 
@@ -23,7 +24,7 @@ def model_json(
         names = ("form", "function", "kind", "dtype", "batch_size", "height", "width")
         called = {name: getattr(loaded, name) for name in names}
     return {
-        "model": source.name,
+        "model": masked(source.name),
         "task": source.task,
         "conformant": examination.is_conformant,
         "called": called,
@@ -60,7 +61,7 @@ def model_table(source: ModelSource, examination: Examination, command: str | No
 
 def _facts(source: ModelSource, examination: Examination) -> list[tuple[str, str]]:
     what, loaded = examination.description, examination.loaded
-    facts = [("model", source.name)]
+    facts = [("model", masked(source.name))]
     if loaded is not None:
         sizes = [loaded.batch_size, loaded.height, loaded.width]
         kind = {"pixels": "pixels", "encoded": "encoded images", "example": "tf.Examples"}

@@ -28,6 +28,7 @@ from transforms.errors import Message, Parameter, Piece, UserError
 from transforms.machine import entries
 from transforms.machine.cache import cache_path
 from transforms.models import archives, copies, downloads
+from transforms.storage.secrets import masked
 
 ARCHIVE_SUFFIXES = (".tar.gz", ".tgz", ".tar")
 
@@ -86,7 +87,8 @@ def staged(handle: str, sha256: str | None = None, cache_dir: str | None = None)
     except _StagingError as error:
         raise UserError(*error.message.pieces, subject=subject) from error
     except downloads.DownloadError as error:
-        raise UserError(_without_handle(error, handle), subject=subject) from error
+        # Not from it: the errors that caused it tell URLs as they are, with their signatures.
+        raise UserError(_without_handle(error, handle), subject=subject) from None
     except archives.ArchiveError as error:
         raise UserError(str(error), subject=subject) from error
     except OSError as error:
@@ -224,7 +226,8 @@ def _stage_remote(handle: str, uri: str, pin: str | None, models: str, fetch: _F
         except downloads.DownloadError as error:
             cause = _without_handle(error, handle)
             if last and here and isinstance(error, downloads.UnreachableError):
-                _LOGGER.warning("model %s: %s; using the copy from before", handle, cause)
+                told = masked(f"model {handle}: {cause}; using the copy from before")
+                _LOGGER.warning("%s", told)
                 return Staged(here, last.sha256)
             if last and os.path.lexists(place := copies.kept_place(models, last.sha256)):
                 raise _StagingError(
