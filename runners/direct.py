@@ -23,6 +23,7 @@ from apache_beam.transforms.environments import SubprocessSDKEnvironment
 from runners import worker_errors
 from transforms.machine import native_stderr
 from transforms.machine.cores import available_cores
+from transforms.machine.shares import PROCESSES
 
 # Not imported: it is the main module of the worker processes.
 _LOCAL_WORKER = "runners.local_worker"
@@ -72,7 +73,8 @@ def create(options: PipelineOptions) -> fn_runner.FnApiRunner:
     if direct_options.direct_running_mode == "multi_processing":
         # With this mode Beam would start its own worker module instead.
         direct_options.direct_running_mode = "in_memory"
-        command = f"exec {shlex.quote(sys.executable)} -m {_LOCAL_WORKER}"
+        shared = f"env {PROCESSES}={bundles_at_once(options)}"
+        command = f"exec {shared} {shlex.quote(sys.executable)} -m {_LOCAL_WORKER}"
         environment = SubprocessSDKEnvironment.from_command_string(command)
     return fn_runner.FnApiRunner(
         default_environment=environment,

@@ -81,3 +81,4 @@ class _DecodeFn(beam.DoFn):
             self._decode_ms.update(int(batch.seconds.decode * 1000))
             self._wait_ms.update(int(batch.seconds.wait * 1000))
             yield batch
+            del batch  # the next one may wait for its room

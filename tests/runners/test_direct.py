@@ -12,6 +12,7 @@ import runners
 from runners import direct
 from tests.helpers.commands import PATIENCE_SECONDS
 from transforms.machine.cores import available_cores
+from transforms.machine.shares import PROCESSES
 
 AT_ONCE = direct.default_threads(available_cores())
 TOGETHER = threading.Barrier(AT_ONCE)
@@ -43,3 +44,9 @@ def test_what_is_asked_for_is_done(flags: list[str], at_once: int):
     options = PipelineOptions(flags)
     runners.create(options)
     assert runners.bundles_at_once(options) == at_once
+
+
+def test_worker_processes_know_how_many_they_are():
+    options = PipelineOptions(["--direct_running_mode=multi_processing", "--direct_num_workers=3"])
+    environment = direct.create(options)._default_environment.to_runner_api(None)
+    assert f"env {PROCESSES}=3 ".encode() in environment.payload

@@ -23,6 +23,12 @@ class PixelBuffer:
         self._positions: dict[np.dtype, list[int]] = {}
         self._lock = threading.Lock()
 
+    @staticmethod
+    def most_bytes(size: int, spec: ImageSpec) -> int:
+        """What the arrays of a batch of so many images take, at most; 0 where the model decodes."""
+        values = size * spec.height * spec.width * 3 if spec.kind == "pixels" else 0
+        return values if spec.pixels == "uint8" else values * (1 + 4)  # of both dtypes
+
     def put(self, position: int, pixels: np.ndarray) -> None:
         """Writes one image: [H, W, 3], or a scalar array of bytes where the model decodes."""
         with self._lock:

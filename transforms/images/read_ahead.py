@@ -17,6 +17,7 @@ from concurrent.futures import Future
 
 from transforms.batches import BatchPlace, ImageBatch, ImageRow, StageSeconds
 from transforms.errors import ErrorRow, Stage, UnusableInputError, error_row
+from transforms.images.budget import ByteBudget
 from transforms.images.buffer import PixelBuffer
 from transforms.images.decode import decode_image
 from transforms.images.spec import ImageSpec
@@ -24,6 +25,7 @@ from transforms.inputs.encoded import EncodedImage, Read
 from transforms.inputs.examples import ExampleSpec
 from transforms.inputs.reading import open_reader
 from transforms.machine.cores import available_cores
+from transforms.machine.shares import memory_share
 from transforms.refs import ImageRef
 from transforms.shards import Shard
 
@@ -40,6 +42,14 @@ READERS_PER_CORE = 8
 # Encoded images in memory, for each core, that are read or wait to be decoded.
 ENCODED_PER_CORE = 16
 
+# Of this process's share of the memory, whatever the number of bundles: for the batches that are
+# decoded ahead or in the model, and for encoded images on their way into one.
+BATCHES_SHARE = 1 / 8
+ENCODED_SHARE = 1 / 16
+
+# What an image is taken for whose size no listing has told.
+_USUAL_BYTES = 2**20
+
 
 def decode_shard(
     shard: Shard,
@@ -48,6 +58,9 @@ def decode_shard(
     examples: ExampleSpec | None = None,
 ) -> Iterator[ImageBatch]:
     """Decodes a shard's images into batches, a few batches ahead of the consumer.
+
+    How far ahead depends on the room that other shards leave: a shard waits for it only while it
+    holds none, and gives that of a batch back when the next one is asked for.
 
     Args:
       shard: what to decode.
@@ -62,23 +75,51 @@ def decode_shard(
     pending: collections.deque[_PendingBatch] = collections.deque()
     name, size = shard.name, len(shard.refs)
     ahead = READ_AHEAD_BATCHES
+    room = _pools().batches
     try:
         for start in range(0, size, batch_size):
             refs = shard.refs[start : start + batch_size]
-            batch = _PendingBatch(BatchPlace(name, size, start, len(refs)), refs, spec)
-            batch.reading = reader.start(refs, batch.start)
+            needs = _bytes(refs, spec)
+            while not room.acquire(needs, blocking=not pending):  # others have it
+                yield from _handed_on(pending.popleft(), room)
+            batch = _PendingBatch(BatchPlace(name, size, start, len(refs)), refs, spec, needs)
             pending.append(batch)
+            batch.reading = reader.start(refs, batch.start)
             if len(pending) > ahead:
                 oldest = pending.popleft()
                 if pending[0].is_ready and not oldest.is_ready and ahead < MAX_READ_AHEAD_BATCHES:
                     ahead += 1
-                yield oldest.result()
+                yield from _handed_on(oldest, room)
         while pending:
-            yield pending.popleft().result()
+            yield from _handed_on(pending.popleft(), room)
     finally:
         for batch in pending:
             batch.cancel()
+            room.release(batch.needs)
         reader.close()
+
+
+def _handed_on(batch: _PendingBatch, room: ByteBudget) -> Iterator[ImageBatch]:
+    """The batch, and its room back when the consumer is done with it."""
+    try:
+        yield batch.result()
+    finally:
+        room.release(batch.needs)
+
+
+def _bytes(refs: Sequence[ImageRef], spec: ImageSpec) -> int:
+    """What a batch of these takes in memory, at most.
+
+    Encoded images are held with it where they are read before it is their turn, as a container's
+    records are, or where the model decodes them.
+    """
+    pixels = PixelBuffer.most_bytes(len(refs), spec)
+    holds_encoded = refs[0].is_record or spec.kind != "pixels"
+    return pixels + (sum(map(_encoded_bytes, refs)) if holds_encoded else 0)
+
+
+def _encoded_bytes(ref: ImageRef) -> int:
+    return _USUAL_BYTES if ref.size is None else ref.size
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -98,10 +139,12 @@ class _PendingBatch:
       refs: of its images.
       reading: what reads them and then calls `start`, where that is one thread for all; None: each
         is read by itself.
+      needs: bytes that it takes in memory, at most.
     """
 
-    def __init__(self, place: BatchPlace, refs: Sequence[ImageRef], spec: ImageSpec):
+    def __init__(self, place: BatchPlace, refs: Sequence[ImageRef], spec: ImageSpec, needs: int):
         self.refs = refs
+        self.needs = needs
         self.reading: Future[None] | None = None
         self._read_seconds = 0.0
         self._place = place
@@ -152,23 +195,28 @@ class _PendingBatch:
 
     def _read(self, position: int, ref: ImageRef, read: Read, pools: _Pools) -> Future[_Outcome]:
         """Reads an image and then has it decoded."""
-        pools.room.acquire()
+        pools.images.acquire()
+        holds = 0 if ref.problem else _encoded_bytes(ref)
+        pools.encoded.acquire(holds)
         started = time.perf_counter()
         stored: EncodedImage | Exception
         try:
             if ref.problem:
                 raise UnusableInputError(ref.problem)
             stored = read()
+            pools.encoded.release(holds - len(stored.data))  # what it has in truth
+            holds = len(stored.data)
         except Exception as failure:  # noqa: BLE001 - whatever it is, it costs this image only
             stored = failure
         seconds = time.perf_counter() - started
-        return pools.decoders.submit(self._decode, position, ref, stored, seconds, pools)
+        return pools.decoders.submit(self._decode, position, ref, stored, holds, seconds, pools)
 
     def _decode(
         self,
         position: int,
         ref: ImageRef,
         stored: EncodedImage | Exception,
+        holds: int,
         read_seconds: float,
         pools: _Pools,
     ) -> _Outcome:
@@ -187,17 +235,26 @@ class _PendingBatch:
         except Exception as failure:  # noqa: BLE001 - as above
             error = error_row(ref, stage, failure)
         finally:
-            pools.room.release()
+            pools.encoded.release(holds)
+            pools.images.release()
         return _Outcome(row, error, read_seconds, time.perf_counter() - started)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Pools:
-    """Threads that read, threads that decode, and room for encoded images between them."""
+    """Threads that read, threads that decode, and the room that they share with all bundles.
+
+    Attributes:
+      readers, decoders: the threads.
+      images, encoded: room for encoded images between them, in number and in bytes.
+      batches: room for batches, until the consumer is done with them.
+    """
 
     readers: concurrent.futures.ThreadPoolExecutor
     decoders: concurrent.futures.ThreadPoolExecutor
-    room: threading.Semaphore
+    images: threading.Semaphore
+    encoded: ByteBudget
+    batches: ByteBudget
 
 
 @functools.cache
@@ -208,4 +265,6 @@ def _pools() -> _Pools:
         concurrent.futures.ThreadPoolExecutor(READERS_PER_CORE * cores, "read"),
         concurrent.futures.ThreadPoolExecutor(cores, "decode"),
         threading.Semaphore(ENCODED_PER_CORE * cores),
+        ByteBudget(int(ENCODED_SHARE * memory_share())),
+        ByteBudget(int(BATCHES_SHARE * memory_share())),
     )

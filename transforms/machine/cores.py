@@ -8,20 +8,24 @@ import os
 import platform
 
 from transforms.machine import cgroups
+from transforms.machine.shares import processes_here
 
 
 def available_cores(root: str = "/") -> int:
     """Cores that this process may use, at least 1.
 
     Less than the machine's under `taskset`, and in a container with a quota: half a core of time is
-    a core, one and a half are two.
+    a core, one and a half are two. Where several worker processes share them, each has its part:
+    their threads do not multiply.
 
     Args:
       root: where `/proc` and `/sys` are found.
     """
     cores = schedulable_cores()
     quota = cgroups.cpu_quota(root)
-    return cores if quota is None else max(1, min(cores, math.ceil(quota)))
+    if quota is not None:
+        cores = min(cores, math.ceil(quota))
+    return max(1, cores // processes_here())
 
 
 def schedulable_cores() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import dataclasses
 import functools
 import gzip
 import os
@@ -33,6 +34,8 @@ from transforms.batches import (
 )
 from transforms.dataset.layout import part_name, part_path
 from transforms.decode import DecodeShards
+from transforms.images import read_ahead
+from transforms.images.budget import ByteBudget
 from transforms.images.read_ahead import decode_shard
 from transforms.images.spec import ImageSpec
 from transforms.infer import InferFeatures
@@ -367,6 +370,70 @@ def test_a_consumer_that_stops_early_leaves_no_image_waiting_to_be_decoded(
 
 
 # Through Beam
+
+
+class CountingBudget(ByteBudget):
+    """Knows the most that was in use."""
+
+    most = 0
+
+    def acquire(self, size: int, blocking: bool = True) -> bool:
+        acquired = super().acquire(size, blocking)
+        if acquired:
+            self.most = max(self.most, self._acquired)
+        return acquired
+
+
+@pytest.mark.parametrize("room_for", [1, 3, 1000], ids="room for {} batches".format)
+def test_what_is_read_ahead_is_bounded_for_all_bundles_together(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, room_for: int
+) -> None:
+    """17 bundles at once, as on 64 cores, each with up to 9 batches."""
+    paths = write_random_images(tmp_path / "images", 40, suffix=".jpg")
+    batch_bytes = 2 * 16 * 16 * 3 * 5
+    file_bytes = max(path.stat().st_size for path in paths)
+    pools = dataclasses.replace(
+        read_ahead._pools(),
+        batches=CountingBudget(room_for * batch_bytes),
+        encoded=CountingBudget(2 * file_bytes),
+    )
+    monkeypatch.setattr(read_ahead, "_pools", lambda: pools)
+    alone = [
+        [dataclasses.replace(file_ref(path), size=path.stat().st_size) for path in paths[at::17]]
+        for at in range(17)
+    ]
+    together = threading.Barrier(17)
+
+    def bundle(refs: list[ImageRef]) -> list[str]:
+        together.wait(PATIENCE_SECONDS)
+        return [
+            row.ref.id for batch in decode_shard(Shard(tuple(refs)), SPEC, 2) for row in batch.rows
+        ]
+
+    with concurrent.futures.ThreadPoolExecutor(17) as bundles:
+        done = list(bundles.map(bundle, alone, timeout=PATIENCE_SECONDS))
+    assert done == [[ref.id for ref in refs] for refs in alone]
+    assert 0 < pools.batches.most <= room_for * batch_bytes
+    assert 0 < pools.encoded.most <= 2 * file_bytes
+    assert (pools.batches._acquired, pools.encoded._acquired) == (0, 0)
+
+
+@pytest.mark.parametrize("stop", ["close", "fail"])
+def test_a_bundle_that_ends_early_gives_its_room_back(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, stop: str
+) -> None:
+    paths = write_random_images(tmp_path / "images", 8)
+    pools = dataclasses.replace(read_ahead._pools(), batches=ByteBudget(2**30))
+    monkeypatch.setattr(read_ahead, "_pools", lambda: pools)
+    batches = decode_shard(shard_of(paths), SPEC, 2)
+    next(batches)
+    assert pools.batches._acquired == 3 * 2 * 16 * 16 * 3 * 5
+    if stop == "close":
+        batches.close()
+    else:
+        with pytest.raises(ZeroDivisionError):
+            batches.throw(ZeroDivisionError)
+    assert pools.batches._acquired == 0
 
 
 def run(pipeline: beam.Pipeline) -> dict[str, int]:
