@@ -37,6 +37,7 @@ FIRST_FILES = (
     "faults/test_disk_full.py",
     "pipeline/test_status.py",
     "end_to_end/test_command.py",
+    "end_to_end/test_workers_elsewhere.py",
     "end_to_end/test_flink.py",
     "faults/test_fuzzed_images.py",
 )
