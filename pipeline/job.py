@@ -26,10 +26,11 @@ from pipeline.planning.inputs import list_inputs
 from pipeline.planning.plan import LimitError, Plan, make_plan, plan_line
 from pipeline.planning.shards import plan_shards
 from pipeline.settings import Settings
-from pipeline.terminal import report
+from pipeline.terminal import interrupts, report
 from pipeline.terminal.lines import engine_lines, passed_over_text, say
 from pipeline.terminal.progress import Progress
 from pipeline.terminal.words import count
+from runners import job_servers
 from transforms import storage
 from transforms.dataset.layout import STAGING_DIRECTORY, is_part_name
 from transforms.dataset.part import read_part
@@ -218,9 +219,13 @@ def _compute(
     """
     with tally.kept() as counted, Progress(target, plan.computes, counted):
         graph.build(pipeline, pointers, resolved, target.directory, look)
-        with runners.direct.lost_workers_end_the_job():
+        name = type(pipeline.runner).__name__
+        here = name.lower() in runners.LOCAL_NAMES
+        watch = runners.direct.lost_workers_end_the_job if here else job_servers.outlive_ctrl_c
+        with watch():
             result = pipeline.run()
-        state = result.wait_until_finish() or result.state
+        with interrupts.cancelling(result.cancel, name):
+            state = result.wait_until_finish() or result.state
         if state != PipelineState.DONE:
             raise RuntimeError(f"the runner ended in state {state}")
 

@@ -1,16 +1,23 @@
-"""Ctrl-C and SIGTERM: stop at once, keep what is committed, say how to go on."""
+"""Ctrl-C and SIGTERM: stop at once, keep what is committed, say how to go on.
+
+A job on other machines does not end with its launcher: it is cancelled.
+"""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import logging
 import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import NoReturn
+
+# Of a runner that is asked to cancel a job.
+_PATIENCE_SECONDS = 30.0
 
 
 class Noticed:
@@ -46,6 +53,54 @@ def noticed() -> Iterator[Noticed]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def cancelling(cancel: Callable[[], object], where: str) -> Iterator[None]:
+    """Cancels a job on other machines if Ctrl-C or SIGTERM comes within the body, and says so.
+
+    Args:
+      cancel: of the job; raises what it likes.
+      where: whose job it is, such as the runner's name.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        let_last_words_appear()
+        print(f"cancelling the job of {where}", file=sys.stderr, flush=True)
+        _say_of(_within_patience(cancel), where)
+        _within_patience(atexit._run_exitfuncs)  # such as those that end a runner's job server
+        raise
+
+
+def _say_of(failure: str | None, where: str) -> None:
+    if failure is None:
+        print(f"the job of {where} is cancelled", file=sys.stderr, flush=True)
+        return
+    print(
+        f"the job of {where} cannot be cancelled: {failure}; end it there, before the same command "
+        "continues",
+        file=sys.stderr,
+        flush=True,
+    )
+
+
+def _within_patience(call: Callable[[], object]) -> str | None:
+    """Calls it in a thread that may hang; what went wrong, None if nothing did."""
+    failures: list[str] = [f"no answer within {_PATIENCE_SECONDS:g} s"]
+
+    def run() -> None:
+        try:
+            call()
+        except Exception as error:  # noqa: BLE001 - each runner has errors of its own
+            failures[:] = [" ".join(str(error).split()) or type(error).__name__]
+        else:
+            failures.clear()
+
+    thread = threading.Thread(target=run, name="cancel", daemon=True)
+    thread.start()
+    thread.join(_PATIENCE_SECONDS)
+    return failures[0] if failures else None
 
 
 def let_last_words_appear() -> None:
