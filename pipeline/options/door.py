@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from apache_beam.options.pipeline_options import TestOptions
 
 from pipeline.options import arguments, model, values, workers
+from transforms.storage.secrets import masked
 
 
 def read_options(words: Sequence[str]) -> values.RunOptions:
@@ -65,5 +66,7 @@ def read_options(words: Sequence[str]) -> values.RunOptions:
         dry_run=bool(parsed.view_as(TestOptions).dry_run),
         beam=parsed,
     )
+    # What Beam has of them travels with the job, and whoever may look at the job reads it.
+    parsed.model = masked(parsed.model)
     workers.refuse_what_they_cannot_see(options)
     return options

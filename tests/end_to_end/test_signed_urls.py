@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from pipeline import inspect
+from pipeline.options.door import read_options
 from tests.helpers.commands import Finished
 from tests.helpers.images import write_random_images
 from tests.helpers.web import web_server
@@ -61,6 +62,12 @@ def test_a_run_tells_it_neither_in_its_record_nor_in_its_lines(
     assert failed.code == 2
     assert "404" in failed.err
     check_untold(failed.out + failed.err)
+
+
+def test_the_options_that_travel_with_a_job_tell_it_neither(signed: str) -> None:
+    options = read_options(["--input", "in", "--output", "out", "--model", signed])
+    assert options.model.handle == signed
+    check_untold(json.dumps(options.beam.get_all_options(), default=str))
 
 
 def test_inspect_tells_it_neither(

@@ -115,11 +115,11 @@ def _bytes(refs: Sequence[ImageRef], spec: ImageSpec) -> int:
     """
     pixels = PixelBuffer.most_bytes(len(refs), spec)
     holds_encoded = refs[0].is_record or spec.kind != "pixels"
-    return pixels + (sum(map(_encoded_bytes, refs)) if holds_encoded else 0)
+    return pixels + (sum(_encoded_bytes(ref, spec) for ref in refs) if holds_encoded else 0)
 
 
-def _encoded_bytes(ref: ImageRef) -> int:
-    return _USUAL_BYTES if ref.size is None else ref.size
+def _encoded_bytes(ref: ImageRef, spec: ImageSpec) -> int:
+    return min(_USUAL_BYTES if ref.size is None else ref.size, spec.max_file_bytes)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -196,7 +196,7 @@ class _PendingBatch:
     def _read(self, position: int, ref: ImageRef, read: Read, pools: _Pools) -> Future[_Outcome]:
         """Reads an image and then has it decoded."""
         pools.images.acquire()
-        holds = 0 if ref.problem else _encoded_bytes(ref)
+        holds = 0 if ref.problem else _encoded_bytes(ref, self._spec)
         pools.encoded.acquire(holds)
         started = time.perf_counter()
         stored: EncodedImage | Exception

@@ -167,6 +167,14 @@ def test_where_all_see_the_same_files_the_path_travels(model, tmp_path, kind):
             staged_elsewhere(travels, tmp_path / "third")
 
 
+def test_what_kaggle_has_brought_goes_from_where_it_is(model, tmp_path):
+    source = ModelSource("kaggle://owner/model/keras/name/1", path=str(model))
+    travels = shipping.for_other_machines(source, LOCATION)
+    path = staged_elsewhere(travels, tmp_path / "other")
+    assert files_sha256(ModelSource(path)) == files_sha256(source)
+    assert shipping.for_other_machines(source, None).name == str(model)
+
+
 def test_what_has_a_uri_is_not_uploaded(tmp_path, store):
     archive = io.BytesIO()
     archives.pack(str(write(tmp_path / "model", FILES)), archive)
