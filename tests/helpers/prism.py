@@ -1,7 +1,7 @@
 """Beam's Prism, which no package carries: built from the Go module proxy, by the Go of a package.
 
-It takes 110 seconds of CPU where nothing of it is there; Go keeps what it has compiled in its own
-cache, as it does for anybody.
+It takes 97 seconds of CPU where nothing of it is there, 4 where Go still has in its own cache what
+it has compiled, and none where the binary is kept.
 """
 
 from __future__ import annotations
