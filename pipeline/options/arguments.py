@@ -108,8 +108,8 @@ def _add_input(group: Any) -> None:
         "--input_format",
         choices=["auto", "files", "tfrecord"],
         default="auto",
-        help="what a file is; auto: a TFRecord file if .tfrecord is in its name, else an image "
-        "(default: %(default)s)",
+        help="what a file is; auto: a TFRecord file if .tfrecord or .tfrec is in its name, "
+        "else an image (default: %(default)s)",
     )
     group.add_argument(
         "--tfrecord_image_key",

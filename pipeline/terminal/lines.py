@@ -21,12 +21,16 @@ def say(*lines: str) -> None:
 def passed_over_text(passed_over: collections.Counter[str]) -> str:
     """The end of the plan's line: what the inputs hold besides images that can be decoded."""
     images, others = split_passed_over(passed_over)
+    folders = collections.Counter({kind: n for kind, n in others.items() if kind.endswith("/")})
+    others -= folders
     text = ""
     if images:
         text += f"; cannot decode {count(images.total(), 'image')} ({_kinds(images)}): "
         text += "convert them to JPEG or PNG"
     if others:
         text += f"; passed over {others.total():,} other files ({_kinds(others)})"
+    if folders:
+        text += f"; passed over {count(folders.total(), 'hidden folder')} ({_kinds(folders)})"
     return text
 
 

@@ -60,7 +60,13 @@ UNDECODED_SUFFIXES = frozenset(
     ]
 )
 
-_TFRECORD_NAME = re.compile(r"\.tfrecords?(?=$|[-._])", re.IGNORECASE)
+_TFRECORD_NAME = re.compile(r"\.tfrec(ords?)?(?=$|[-._])", re.IGNORECASE)
+
+# What lies beside a TFRecord file and bears its name: where its records begin, as the readers of
+# PyTorch and DALI want it, checksums, descriptions.
+_COMPANION_SUFFIXES = frozenset(
+    [".index", ".idx", ".crc", ".md5", ".sha1", ".sha256", ".json", ".txt", ".csv"]
+)
 _SCAN_THREADS = 8
 
 
@@ -70,7 +76,9 @@ class Listing:
 
     Attributes:
       refs: one for each image, sorted by URI and record; ids are unique.
-      passed_over: files in directories that are no images, counted by suffix.
+      passed_over: what is no image, counted by suffix: files in directories, hidden ones as
+        `.*SUFFIX`, hidden directories, which were not looked into, as `NAME/`, and what lies beside
+        TFRecord files.
       containers: the TFRecord files among the inputs, sorted.
       only_jpegs: whether by their names all images are JPEGs.
       unlisted: directories that cannot be looked into: what lies there is not to be seen now.
@@ -92,10 +100,11 @@ def list_images(
     """Lists the images that `inputs` stand for.
 
     Args:
-      inputs: files, directories (searched recursively for image suffixes and TFRecord files) and
-        globs (everything that they match; `**` crosses directories).
+      inputs: files, directories (searched recursively for image suffixes and TFRecord files, but
+        for hidden files and directories) and globs (everything that they match; `**` crosses
+        directories).
       input_format: whether a file is an image ("files") or a TFRecord file ("tfrecord"); "auto"
-        goes by `.tfrecord` in the name.
+        goes by `.tfrecord` or `.tfrec` in the name.
       id_key: feature of the Examples that names their images.
       label_from_parent: whether refs carry the name of their parent directory.
 
@@ -137,10 +146,20 @@ def list_images(
 def is_tfrecord_name(name: str) -> bool:
     """Whether a file's name says that it is a TFRecord file.
 
-    >>> is_tfrecord_name("train.tfrecord-00000-of-00010"), is_tfrecord_name("a.tfrecords.gz")
+    >>> is_tfrecord_name("train.tfrecord-00000-of-00010"), is_tfrecord_name("a.tfrec")
     (True, True)
     """
+    return _has_tfrecord_name(name) and not _is_companion(name)
+
+
+def _has_tfrecord_name(name: str) -> bool:
     return _TFRECORD_NAME.search(posixpath.basename(name)) is not None
+
+
+def _is_companion(name: str) -> bool:
+    """Whether a file lies beside a TFRecord file and tells of it."""
+    suffix = posixpath.splitext(name)[1].lower()
+    return suffix in _COMPANION_SUFFIXES and _has_tfrecord_name(name)
 
 
 def _find(
@@ -160,8 +179,9 @@ def _find(
         else:
             found = wanted  # not a second one of millions
         passed_over.update(others)
+    named = {storage.absolute(pattern).rstrip("/") for pattern in inputs}
     counts = collections.Counter(
-        suffix for path, suffix in passed_over.items() if path not in found
+        suffix for path, suffix in passed_over.items() if path not in found and path not in named
     )
     return collections.deque(found.values()), counts
 
@@ -170,18 +190,29 @@ def _wanted(pattern: str, input_format: InputFormat) -> tuple[dict[str, FoundFil
     """Files by path that one input stands for, and suffixes by path of those passed over."""
     wanted: dict[str, FoundFile] = {}
     others: dict[str, str] = {}
+    itself = storage.absolute(pattern)
     for file in expand(pattern):
         name = posixpath.basename(file.uri)
         suffix = posixpath.splitext(name)[1].lower()
         record = is_tfrecord_name(name) and input_format != "files"
         image = suffix in IMAGE_SUFFIXES and input_format != "tfrecord"
-        if name.startswith("._") and file.in_directory:  # what macOS leaves beside a file
-            others[file.path] = "._*"
+        if file.hidden:
+            others[file.path] = f"{name}/"
+        elif name.startswith(".") and file.in_directory:
+            others[file.path] = _hidden_kind(name)
+        elif _is_companion(name) and input_format != "files" and file.path != itself:
+            others[file.path] = suffix
         elif not file.in_directory or record or image or file.unlisted:
             wanted[file.path] = file
         else:
             others[file.path] = suffix or name
     return wanted, others
+
+
+def _hidden_kind(name: str) -> str:
+    """What a hidden file is counted as; `._*` is what macOS leaves beside a file."""
+    stem, suffix = posixpath.splitext(name)
+    return "._*" if name.startswith("._") else f".*{suffix.lower()}" if suffix else stem
 
 
 def _is_container(file: FoundFile, input_format: InputFormat) -> bool:

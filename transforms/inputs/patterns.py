@@ -12,7 +12,7 @@ import glob
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from transforms import storage
 from transforms.errors import Parameter, UserError, one_line
@@ -30,6 +30,7 @@ class FoundFile:
       path: the name as the operating system has it, which may not be UTF-8.
       in_directory: found by searching a directory, not named by the input itself.
       unlisted: it is a directory whose files cannot be seen.
+      hidden: it is a directory that was not looked into, found below one that was searched.
     """
 
     uri: str
@@ -39,13 +40,19 @@ class FoundFile:
     path: str = ""
     in_directory: bool = False
     unlisted: bool = False
+    hidden: bool = False
+
+
+# Not hidden by its name, but it holds a tool's copies of the images beside it, as hidden ones do.
+_OF_TOOLS = frozenset({"@eaDir"})
 
 
 def expand(pattern: str) -> Iterator[FoundFile]:
     """The files that one input stands for.
 
     A name that exists is taken literally, whatever characters it has. In globs, `*` and `?` stay
-    within a directory and `**` crosses them; a directory that a glob matches is searched.
+    within a directory and `**` crosses them; a directory that a glob matches is searched. Hidden
+    directories below one that is searched are not looked into, unless the glob says their names.
 
     Raises:
       UserError: the filesystem is not known or cannot be listed.
@@ -68,22 +75,46 @@ def expand(pattern: str) -> Iterator[FoundFile]:
         literal = None if path.endswith("/") else storage.find(path)
         if literal:
             return iter(_remote_files([(path, literal)]))
-        below = _remote_files(storage.match_below(path), in_directory=True)
+        below = _remote_files(storage.match_below(path))
         if below or not glob.has_magic(path):
-            return iter(below)
-        return iter(_remote_files(storage.match(path)))
+            return _in_directory(path, below)
+        matched = _remote_files(storage.match(path))
+        return (file for file in matched if _store_name_matches(file.uri, path))
     except (OSError, ValueError) as error:
         raise UserError(f"cannot be listed: {one_line(error)}", subject=subject) from error
 
 
-def _remote_files(
-    found: Iterable[tuple[str, storage.StoredFile]], in_directory: bool = False
-) -> list[FoundFile]:
+def _remote_files(found: Iterable[tuple[str, storage.StoredFile]]) -> list[FoundFile]:
     return [
-        FoundFile(path, file.size, file.version, path=path, in_directory=in_directory)
+        FoundFile(path, file.size, file.version, path=path)
         for path, file in found
         if not path.endswith("/")
     ]
+
+
+def _in_directory(directory: str, files: list[FoundFile]) -> Iterator[FoundFile]:
+    """The files of a store below a directory; of a hidden one its name, once."""
+    start = len(directory.rstrip("/")) + 1
+    hidden: set[str] = set()
+    for file in files:
+        *names, _ = file.uri[start:].split("/")
+        at = next((at for at, name in enumerate(names) if is_hidden_directory(name)), None)
+        if at is None:
+            yield dataclasses.replace(file, in_directory=True)
+            continue
+        path = file.uri[:start] + "/".join(names[: at + 1])
+        if path not in hidden:
+            hidden.add(path)
+            yield _hidden(path)
+
+
+def _store_name_matches(uri: str, pattern: str) -> bool:
+    """Whether a name that a store's glob matches is matched by a shell's, too: no hidden ones."""
+    parts = pattern.split("/")
+    if any(part.startswith(".") and glob.has_magic(part) for part in parts):
+        return True
+    said = {part for part in parts if not glob.has_magic(part)}
+    return not any(name.startswith(".") and name not in said for name in uri.split("/"))
 
 
 def _local_glob(directory: str, parts: list[str]) -> Iterator[FoundFile]:
@@ -93,8 +124,10 @@ def _local_glob(directory: str, parts: list[str]) -> Iterator[FoundFile]:
     """
     part, rest = parts[0], parts[1:]
     if part == "**":
-        for file in _walk(directory):
-            if _matches(os.path.relpath(file.path, directory).split("/"), parts):
+        said = any(part.startswith(".") for part in rest)
+        for file in _walk(directory, lambda name: not said and name.startswith(".")):
+            names = os.path.relpath(file.path, directory).split("/")
+            if not file.hidden and _matches(names, parts):
                 yield dataclasses.replace(file, in_directory=False)
         return
     try:
@@ -133,11 +166,26 @@ def _name_matches(name: str, part: str) -> bool:
     return fnmatch.fnmatchcase(name, part) and (part.startswith(".") or not name.startswith("."))
 
 
-def _walk(directory: str) -> Iterator[FoundFile]:
+def is_hidden_directory(name: str) -> bool:
+    """Whether a directory of this name is passed over when one above it is searched.
+
+    >>> [name for name in ("2026", ".thumbnails", "@eaDir") if is_hidden_directory(name)]
+    ['.thumbnails', '@eaDir']
+    """
+    return name.startswith(".") or name in _OF_TOOLS
+
+
+def _walk(
+    directory: str, is_hidden: Callable[[str], bool] = is_hidden_directory
+) -> Iterator[FoundFile]:
     """All files below a local directory.
 
     Links are followed, but no directory is entered twice; one that is also linked is listed under
     its own name, as links are followed last.
+
+    Args:
+      directory: where to begin, whatever its name.
+      is_hidden: whether a directory below it is not looked into, by its name.
     """
     entered: set[tuple[int, int]] = set()
     directories = [directory]
@@ -154,6 +202,8 @@ def _walk(directory: str) -> Iterator[FoundFile]:
                     if not _is_directory(entry):
                         file = _local_file(entry.path, entry)
                         yield dataclasses.replace(file, in_directory=True)
+                    elif is_hidden(entry.name):
+                        yield _hidden(entry.path)
                     elif entry.is_symlink():
                         links.append(entry.path)
                     else:
@@ -165,6 +215,10 @@ def _walk(directory: str) -> Iterator[FoundFile]:
 def _unlisted(path: str, error: OSError) -> FoundFile:
     problem = f"the directory cannot be listed: {error.strerror}"
     return FoundFile(_shown(path), problem=problem, path=path, unlisted=True)
+
+
+def _hidden(path: str) -> FoundFile:
+    return FoundFile(_shown(path), path=path, in_directory=True, hidden=True)
 
 
 def _entry_name(entry: os.DirEntry[str]) -> str:

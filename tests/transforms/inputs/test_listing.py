@@ -90,7 +90,7 @@ def listed(*inputs: object, **options) -> Listing:
 
 
 def test_a_directory_is_searched_to_its_bottom(tmp_path: pathlib.Path):
-    expected = touch(tmp_path, "a.jpg", "b/c.png", "b/d/e/f.webp", ".hidden/g.gif")
+    expected = touch(tmp_path, "a.jpg", "b/c.png", "b/d/e/f.webp")
     assert uris(listed(tmp_path)) == expected
     assert uris(listed(f"{tmp_path}/")) == expected
 
@@ -133,10 +133,65 @@ def test_tfrecord_files_of_a_directory_are_opened(tmp_path: pathlib.Path):
     assert {ref.version for ref in records} != {""}
 
 
+HIDDEN = (".thumbnails", ".ipynb_checkpoints", "@eaDir")
+
+
+def test_hidden_folders_and_files_of_a_directory_are_counted(tmp_path: pathlib.Path):
+    images = touch(tmp_path, "a.jpg", "b/c.jpg", "d.e/f.jpg")
+    touch(tmp_path, *(f"{folder}/x.jpg" for folder in HIDDEN), ".git/deep/.down/y.jpg")
+    touch(tmp_path, "b/.thumbnails/x.jpg", "b/.thumbnails/z.jpg", "b/.h.JPG", "._a.jpg", ".env")
+    write_examples(tmp_path / ".old" / "x.tfrecord", [None])
+    (tmp_path / ".link").symlink_to("b")
+    listing = listed(tmp_path)
+    assert (uris(listing), listing.containers) == (images, [])
+    folders = {".thumbnails/": 2, ".ipynb_checkpoints/": 1, "@eaDir/": 1, ".git/": 1, ".old/": 1}
+    files = {".link/": 1, ".*.jpg": 1, "._*": 1, ".env": 1}
+    assert listing.passed_over == folders | files
+
+
+@pytest.mark.parametrize("folder", HIDDEN)
+def test_a_hidden_folder_that_is_named_is_read(tmp_path: pathlib.Path, folder: str):
+    paths = touch(tmp_path / "p" / folder, "a.jpg", "b/c.jpg")
+    touch(tmp_path / "p" / folder, ".thumbnails/d.jpg")
+    listing = listed(tmp_path / "p" / folder)
+    assert (uris(listing), listing.passed_over) == (paths, {".thumbnails/": 1})
+    assert uris(listed(tmp_path / "p" / folder / "*.jpg")) == paths[:1]
+    assert uris(listed(tmp_path / "**" / folder / "*.jpg")) == paths[:1]
+    [image] = touch(tmp_path / "p", "z.jpg")
+    assert set(uris(listed(tmp_path / "p", paths[0]))) == {paths[0], image}
+    listing = listed(tmp_path / "p", tmp_path / "p" / folder)
+    assert set(uris(listing)) == {*paths, image}
+    assert listing.passed_over == {".thumbnails/": 1}
+
+
+def test_a_directory_of_hidden_folders_alone_says_so(tmp_path: pathlib.Path):
+    touch(tmp_path, ".thumbnails/a.jpg")
+    assert "(passed over: 1 .thumbnails/)" in message(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name", ["x.tfrecord.index", "x.tfrecord-00000-of-00001.idx", "x.tfrec.md5"]
+)
+def test_what_lies_beside_a_tfrecord_file_is_passed_over(tmp_path: pathlib.Path, name: str):
+    record = write_examples(tmp_path / "x.tfrecord", [None, None])
+    [beside] = touch(tmp_path, name)
+    suffix = os.path.splitext(name)[1]
+    for pattern in (tmp_path, tmp_path / "*", tmp_path / "x*"):
+        listing = listed(pattern)
+        assert (uris(listing), listing.containers) == ([record] * 2, [record])
+        assert listing.passed_over == {suffix: 1}
+    assert uris(listed(beside)) == [beside]  # whoever names it wants it
+
+
 @pytest.mark.parametrize(
     ("name", "is_record"),
     [
         ("train.tfrecord", True),
+        ("train01-8.tfrec", True),
+        ("00-2071.tfrec.gz", True),
+        ("a.tfrecs", False),
+        ("train.tfrecord.index", False),
+        ("train.tfrecord.idx", False),
         ("train.tfrecords", True),
         ("TRAIN.TFRECORD", True),
         ("train.tfrecord.gz", True),
@@ -224,8 +279,9 @@ def test_any_name_can_be_given(tmp_path: pathlib.Path, name: str):
 def test_any_name_is_found_in_a_directory_and_by_a_glob(tmp_path: pathlib.Path):
     directory = tmp_path / "odd [names] #1?"
     expected = touch(directory, *ODD_NAMES)
-    assert uris(listed(directory)) == expected
     expected.remove(str(directory / ".hidden.jpg"))
+    listing = listed(directory)
+    assert (uris(listing), listing.passed_over) == (expected, {".*.jpg": 1})
     assert uris(listed(tmp_path / "odd*" / "*.jpg")) == expected
     assert uris(listed(tmp_path / "**")) == expected
 
@@ -575,6 +631,21 @@ def test_a_stores_files_and_globs_are_refs(bucket: str):
         f"{bucket}/album/b.PNG",
         f"{bucket}/album/notes.txt",
     ]
+
+
+def test_hidden_folders_and_files_of_a_store_are_counted(bucket: str):
+    names = [*(f"{folder}/x.jpg" for folder in HIDDEN), ".thumbnails/deep/y.jpg", ".z.jpg", "._a"]
+    for name in names:
+        ObjectStore.objects[f"{bucket}/album/{name}"] = (b"x", 1.0)
+    listing = listed(f"{bucket}/album")
+    assert uris(listing) == [f"{bucket}/album/b.PNG", f"{bucket}/album/deep/c.webp"]
+    folders = {f"{folder}/": 1 for folder in HIDDEN}
+    assert listing.passed_over == folders | {".txt": 1, ".*.jpg": 1, "._*": 1}
+    named = [f"{bucket}/album/.thumbnails/deep/y.jpg", f"{bucket}/album/.thumbnails/x.jpg"]
+    assert uris(listed(f"{bucket}/album/.thumbnails/")) == named
+    assert uris(listed(f"{bucket}/album/.thumbnails/*.jpg")) == named[1:]
+    assert f"{bucket}/album/.z.jpg" not in uris(listed(f"{bucket}/album/*"))
+    assert uris(listed(f"{bucket}/album/.*")) == [f"{bucket}/album/._a", f"{bucket}/album/.z.jpg"]
 
 
 def test_labels_in_a_store_are_the_names_of_parent_directories(bucket: str):
