@@ -154,10 +154,12 @@ def _work(
     now = [part for part in target.parts.values() if part.shard in names]
     keeping = Keeping(options.output.keep_snapshots, options.output.keep_hours)
     sync = options.output.mode == "sync"
-    concluded = outcome.conclude(plan, output, sync, options.limits, keeping, look)
+    concluded = outcome.conclude(
+        plan, output, sync, options.limits, keeping, look, listing.unreadable
+    )
     shown = output if concluded.published else target
     finished = report.Finished(
-        run_id, started, pipeline_seconds, concluded, listing.passed_over, now, output, shown
+        run_id, started, pipeline_seconds, concluded, listing, now, output, shown
     )
     told = report.run_report(options, resolved, finished)
     if concluded.published:
@@ -180,19 +182,18 @@ def _plan(options: RunOptions, listing: Listing, resolved: Settings, output: Out
     staging = publish.staging(output)
     fingerprint = dict(resolved.part_format.fingerprint)
     mode, retry_errors = options.output.mode, options.output.retry_errors
+    unseen = [*listing.unlisted, *(container.uri for container in listing.unreadable)]
     if options.output.overwrite:
         if run_record.is_of_other_settings(staging, fingerprint):
             staging = Output(staging.directory)
         seen = Output(output.directory)
-        plan = make_plan(listing.refs, seen, staging, mode, retry_errors, listing.unlisted)
+        plan = make_plan(listing.refs, seen, staging, mode, retry_errors, unseen)
         plan = dataclasses.replace(plan, replaces_all=True)
     else:
         run_record.refuse_other_settings(output, fingerprint)
         run_record.refuse_other_settings(staging, fingerprint)
         published = read_snapshot(output.directory).parts
-        plan = make_plan(
-            listing.refs, output, staging, mode, retry_errors, listing.unlisted, published
-        )
+        plan = make_plan(listing.refs, output, staging, mode, retry_errors, unseen, published)
     there = output.rows + output.errors
     if plan.gone > options.limits.max_gone_rate * there:
         raise LimitError(

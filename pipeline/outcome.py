@@ -7,6 +7,7 @@ Judged before anything that readers go by changes: a run that fails its own chec
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 from pipeline.options.values import LimitOptions
 from pipeline.output import accounting, publish
@@ -14,8 +15,10 @@ from pipeline.output.accounting import Tried
 from pipeline.output.directory import Output
 from pipeline.output.previous import Keeping
 from pipeline.output.publish import Look
+from pipeline.planning.inputs import lost_text
 from pipeline.planning.plan import Plan
 from transforms.dataset.snapshot import read_snapshot
+from transforms.refs import Unreadable
 
 # A folder of ten photos with three broken ones, or a quiet night, is no reason to wake anybody;
 # a tenth of a large one is: a share that no healthy source reaches, and a lost permission or a
@@ -33,12 +36,14 @@ class Outcome:
       tried: the images that were judged.
       max_error_rate: what they were judged by.
       published: whether it is what readers see.
+      unreadable: containers with images that cannot be found, because of which it is not.
     """
 
     plan: Plan
     tried: Tried
     max_error_rate: float
     published: bool
+    unreadable: Sequence[Unreadable] = ()
 
 
 def conclude(
@@ -48,6 +53,7 @@ def conclude(
     limits: LimitOptions,
     keeping: Keeping,
     look: Look,
+    unreadable: Sequence[Unreadable] = (),
 ) -> Outcome:
     """Judges what was computed and, if it is good, publishes it.
 
@@ -58,6 +64,7 @@ def conclude(
       limits: what is tolerated.
       keeping: how long rows that are replaced stay for those who read them.
       look: raises if the output is another run's by now.
+      unreadable: containers with images that cannot be found.
 
     Raises:
       AccountingError, DuplicateIdsError: an image is missing or there twice; nothing changed.
@@ -68,7 +75,7 @@ def conclude(
         staged.refresh()
     published = read_snapshot(output.directory).parts
     drop = plan.drop | plan.drop_staged
-    tried = accounting.count_tried(output, staged, published, drop, plan.failed_before)
+    tried = accounting.count_tried(output, staged, published, drop, plan.failed_before, unreadable)
     max_error_rate = limits.max_error_rate
     if max_error_rate is None:
         max_error_rate = DEFAULT_MAX_ERROR_RATE
@@ -77,6 +84,8 @@ def conclude(
         few = False
     if tried.error_rate > max_error_rate and not few:
         return Outcome(plan, tried, max_error_rate, published=False)
+    if unreadable and not limits.allow_unreadable:
+        return Outcome(plan, tried, max_error_rate, published=False, unreadable=unreadable)
     if not plan.replaces:
         accounting.check_ids_unique([output])
         return Outcome(plan, tried, max_error_rate, published=True)
@@ -101,6 +110,12 @@ def why_unpublished(outcome: Outcome, output: Output) -> str:
     """
     tried = outcome.tried
     waits = "what was computed waits in _staging" if outcome.plan.replaces else "new parts wait"
+    if outcome.unreadable:
+        return (
+            f"{lost_text(outcome.unreadable)}: nothing was published, {output.directory} has the "
+            f"rows and the snapshot of before, and {waits}. Repair or replace what is damaged, or "
+            "accept the loss with --allow_unreadable"
+        )
     return (
         f"{tried.failed:,} of {tried.images:,} images that were tried are errors "
         f"({tried.error_rate:.0%}), over --max_error_rate {outcome.max_error_rate:g}: nothing was "

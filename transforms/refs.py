@@ -44,6 +44,23 @@ class ImageRef:
         return self.record_index is not None
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A container in which there are images that cannot be found.
+
+    Attributes:
+      uri: the container.
+      bytes: in which they lie; 0 where that is not known.
+      images: about how many there are, by the size of those that were found.
+      places: where they lie; for each there is a ref that will be an error row; at most `images`.
+    """
+
+    uri: str
+    bytes: int
+    images: int
+    places: int = 1
+
+
 def content_version(data: bytes) -> str:
     """The version of an image with these encoded bytes.
 

@@ -124,10 +124,13 @@ def _notes(run: dict[str, Any] | None, recomputed: Recomputed | None) -> list[st
         )
     if run.get("succeeded", True):
         return notes
+    why = f"with more errors than --max_error_rate {run['max_error_rate']:g} allows"
+    if run.get("unreadable"):
+        why += f" or with images that cannot be found, such as in {run['unreadable'][0]['uri']}"
     return [
         *notes,
-        f"the last run failed, with more errors than --max_error_rate {run['max_error_rate']:g} "
-        "allows: nothing was published, and readers see the snapshot of before",
+        f"the last run failed, {why}: nothing was published, and readers see the snapshot of "
+        "before",
     ]
 
 

@@ -90,11 +90,6 @@ def own_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def kept_names(options: ImageOptions) -> list[str]:
-    """`--keep` as a list of feature names."""
-    return [name for name in (options.keep or "").split(",") if name]
-
-
 def _add_input(group: Any) -> None:
     group.add_argument(
         "--input",
@@ -276,6 +271,11 @@ def _add_output(group: Any) -> None:
         help="share of the images that are tried which may fail, 0 to 1; above it the exit code is "
         "1, and readers see the rows of before (default: 0.1, and never for fewer than 10 images "
         "unless there is no row at all)",
+    )
+    group.add_argument(
+        "--allow_unreadable",
+        action="store_true",
+        help="succeed although records are lost in damaged files",
     )
     group.add_argument(
         "--verbose", action="store_true", help="show the logs of TensorFlow and Beam"

@@ -26,7 +26,7 @@ def read_options(words: Sequence[str]) -> values.RunOptions:
             format=parsed.input_format,
             image_key=parsed.tfrecord_image_key,
             id_key=parsed.tfrecord_id_key,
-            keep=tuple(arguments.kept_names(parsed)),
+            keep=tuple(name for name in (parsed.keep or "").split(",") if name),
             label_from_parent=parsed.label_from_parent,
             version=parsed.version,
         ),
@@ -61,6 +61,7 @@ def read_options(words: Sequence[str]) -> values.RunOptions:
         limits=values.LimitOptions(
             max_error_rate=parsed.max_error_rate,
             max_gone_rate=parsed.max_gone_rate,
+            allow_unreadable=parsed.allow_unreadable,
         ),
         workers=workers.worker_options(parsed),
         dry_run=bool(parsed.view_as(TestOptions).dry_run),

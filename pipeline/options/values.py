@@ -135,10 +135,12 @@ class LimitOptions:
     Attributes:
       max_error_rate: of the images that are tried; None: a tenth, and never fewer than ten images.
       max_gone_rate: of the rows that are there.
+      allow_unreadable: whether there may be containers with images that cannot be found.
     """
 
     max_error_rate: float | None
     max_gone_rate: float
+    allow_unreadable: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,6 +13,7 @@ import numpy as np
 from pipeline.output.directory import Output
 from pipeline.output.publish import Change
 from transforms.errors import was_read
+from transforms.refs import Unreadable
 from transforms.shards import ShardPointer
 
 
@@ -48,6 +49,7 @@ def count_tried(
     published: Collection[str],
     drop: Mapping[str, set[str]],
     failed_before: Collection[str],
+    unreadable: Sequence[Unreadable] = (),
 ) -> Tried:
     """Counts, by id, what is not published yet: of this run and of interrupted ones before it.
 
@@ -56,16 +58,23 @@ def count_tried(
       published: names of the parts of the output that readers have.
       drop: ids that do not count, by the name of their part, of both.
       failed_before: ids of published error rows, whose images were tried again.
+      unreadable: containers with images that cannot be found: they count as about so many as there
+        are, and not as the error rows that stand for them.
     """
     new = {name: part for name, part in output.parts.items() if name not in published}
     images = failed = 0
+    containers = {container.uri: container for container in unreadable}
+    tried: set[str] = set()  # of the containers
     for parts in (Output(output.directory, new), staged):
         images += parts.rows + parts.errors
         images -= sum(len(drop.get(name, ())) for name in parts.parts)
-        for name, table in parts.error_rows(["id"]):
-            ids = set(table["id"].to_pylist()) - drop.get(name, set())
-            failed += len(ids.difference(failed_before))
-    return Tried(images - len(failed_before), failed)
+        for name, table in parts.error_rows(["id", "uri"]):
+            uris = dict(zip(table["id"].to_pylist(), table["uri"].to_pylist(), strict=True))
+            ids = (uris.keys() - drop.get(name, set())).difference(failed_before)
+            failed += len(ids)
+            tried |= {uris[image_id] for image_id in ids} & containers.keys()
+    lost = sum(containers[uri].images - containers[uri].places for uri in tried)
+    return Tried(images - len(failed_before) + lost, failed + lost)
 
 
 def find_unread(

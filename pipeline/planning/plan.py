@@ -110,7 +110,8 @@ def make_plan(
         removes them. Error rows of changed images, and of those that may be read a while later,
         are tried again in both.
       retry_errors: whether all error rows are.
-      unlisted: directories that the listing could not look into.
+      unlisted: directories that the listing could not look into, and containers in which it could
+        not find all images.
       published: names of the parts that readers have.
 
     Raises:
@@ -201,8 +202,8 @@ class _Unseen:
         return {ref.uri for ref in self._refs if not ref.is_record}
 
     def holds(self, uri: str) -> bool:
-        """Whether a row's file lies there: below a directory, or in a container of records."""
-        return uri in self._files or uri.startswith(self._directories)
+        """Whether a row's file lies there: below a directory, or is a container of records."""
+        return uri in self._files or f"{uri}/".startswith(self._directories)
 
 
 class _Row(NamedTuple):

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pipeline.settings import Settings
 from pipeline.terminal.errors import told
 from pipeline.terminal.words import count
-from transforms.inputs.listing import UNDECODED_SUFFIXES
+from transforms.inputs.names import UNDECODED_SUFFIXES
 
 
 def say(*lines: str) -> None:

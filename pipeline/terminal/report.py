@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import importlib.metadata
 import platform
@@ -15,11 +14,14 @@ from pipeline.options.values import RunOptions
 from pipeline.outcome import Outcome
 from pipeline.output import run_record
 from pipeline.output.directory import Output
+from pipeline.planning.inputs import lost_text
 from pipeline.settings import Settings
 from pipeline.terminal.words import count
 from transforms.batches import StageSeconds
 from transforms.dataset.layout import ERRORS_DIRECTORY
 from transforms.dataset.part import Part
+from transforms.inputs.listing import Listing
+from transforms.refs import Unreadable
 
 _STAGES = tuple(field.name for field in dataclasses.fields(StageSeconds))
 
@@ -46,7 +48,7 @@ class Finished:
       started: when it began, in seconds since the epoch.
       pipeline_seconds: how long its pipeline ran.
       outcome: what became of what it computed.
-      passed_over: files among the inputs that are no images, by suffix.
+      listing: what the inputs hold besides its refs: what was passed over, what cannot be read.
       parts: those that it computed.
       output: with all its parts.
       shown: where the error rows lie that are told of: with what waits to be published, if nothing
@@ -57,7 +59,7 @@ class Finished:
     started: float
     pipeline_seconds: float
     outcome: Outcome
-    passed_over: collections.Counter[str]
+    listing: Listing
     parts: Sequence[Part]
     output: Output
     shown: Output
@@ -81,6 +83,7 @@ def summary(report: dict[str, Any], output: Output, shown: Output) -> list[str]:
         f"{counts['errors_of_this_run']:,} errors now, {counts['done_before']:,} done before",
         f"errors   {errors}",
         *_examples(report),
+        *_lost(report),
         *_stale(report),
         f"rate     {_rate(report)}",
         f"time     {_shares(report['seconds'])}",
@@ -121,13 +124,14 @@ def run_report(options: RunOptions, settings: Settings, run: Finished) -> dict[s
             "parts": len(output.parts),
             "rows": output.rows,
             "errors": run.shown.errors,
-            "passed_over": run.passed_over.total(),
+            "passed_over": run.listing.passed_over.total(),
         },
         "error_types": {name: example.count for name, example in errors.items()},
         "error_examples": {
             name: {"id": example.id, "message": example.message} for name, example in errors.items()
         },
-        "passed_over": dict(run.passed_over.most_common()),
+        "passed_over": dict(run.listing.passed_over.most_common()),
+        "unreadable": [dataclasses.asdict(container) for container in run.listing.unreadable],
         "seconds": {
             "start_up": round(ended - run.started - run.pipeline_seconds, 3),
             "pipeline": round(run.pipeline_seconds, 3),
@@ -146,6 +150,11 @@ def _examples(report: dict[str, Any]) -> list[str]:
         f"         {name}, such as {example['id']}: {example['message']}"
         for name, example in report["error_examples"].items()
     ]
+
+
+def _lost(report: dict[str, Any]) -> list[str]:
+    unreadable = [Unreadable(**container) for container in report["unreadable"]]
+    return [f"lost     {lost_text(unreadable)}"] if unreadable else []
 
 
 def _stale(report: dict[str, Any]) -> list[str]:

@@ -6,7 +6,9 @@ import contextlib
 import dataclasses
 import gzip
 import io
+import json
 import pathlib
+import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 
@@ -15,7 +17,7 @@ import pandas as pd
 import pytest
 
 from examples.photos import sample_photos
-from pipeline import run
+from pipeline import run, verify
 from tests.helpers.commands import Finished
 from tests.helpers.records import HEADER, TRAILER, example, starts, write_records
 from transforms.errors import error_table
@@ -25,7 +27,7 @@ Run = Callable[..., Finished]
 COUNT = 11
 # In batches of 4: one good batch, two that hold damage, and a last one of damage alone.
 BAD_CHECKSUM, NOT_AN_EXAMPLE, NO_IMAGE, LAST = 5, 7, 8, COUNT - 1
-FLAGS = ("--batch_size", 4, "--rows_per_file", 8, "--max_error_rate", 1)
+FLAGS = ("--batch_size", 4, "--rows_per_file", 8, "--max_error_rate", 1, "--allow_unreadable")
 
 WHY = {
     BAD_CHECKSUM: "is damaged: its checksum does not fit its data",
@@ -176,17 +178,85 @@ def test_where_it_lies_is_told_of_images_that_have_ids_of_their_own(
         assert f"record {number} at byte " in message
 
 
-def test_a_damaged_length_costs_the_rest_of_the_file_and_says_so(
-    tmp_path: pathlib.Path, compute: Callable[..., Results], whole: dict[int, np.ndarray]
+def with_damaged_length(directory: pathlib.Path, number: int) -> bytes:
+    """A file with one flipped bit, in the length of a record."""
+    data = bytearray(damaged(directory, []))
+    data[starts(good_records())[number]] ^= 0x01
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    "compress", [bytes, gzip.compress, zlib.compress], ids=["plain", "gzip", "zlib"]
+)
+def test_a_damaged_length_costs_its_record(
+    tmp_path: pathlib.Path,
+    compute: Callable[..., Results],
+    whole: dict[int, np.ndarray],
+    compress: Callable[[bytes], bytes],
 ) -> None:
-    data = bytearray(damaged(tmp_path, []))
-    at = starts(good_records())[6]
-    data[at + 8] ^= 0x01
-    found = compute(bytes(data))
-    assert_rows_equal(found, whole, set(range(6)))
+    """As in spotify/scio#815, where it cost all that came after it."""
+    found = compute(compress(with_damaged_length(tmp_path, 6)))
+    assert_rows_equal(found, whole, set(range(COUNT)) - {6})
     [message] = found.messages.values()
-    assert f"record 6 at byte {at} has a damaged length" in message
-    assert "the rest of the file cannot be read" in message
+    assert f"record 6 at byte {starts(good_records())[6]} has a damaged length" in message
+
+
+def test_images_that_cannot_be_found_are_no_success_unless_allowed(
+    tmp_path: pathlib.Path, tiny_model: pathlib.Path, run_here: Run, capfd
+) -> None:
+    path, out = tmp_path / "a.tfrecord", tmp_path / "out"
+    path.write_bytes(with_damaged_length(tmp_path, 6))
+    command = ["--input", path, "--output", out, "--model", tiny_model]
+    lost = f"{record_bytes(6):,} bytes in {path} cannot be read, about 1 image"
+    for _ in range(2):  # another night changes nothing: they are still not found
+        done = run_here(*command)
+        assert done.code == 1
+        assert f"failed: {lost}" in done.err and "--allow_unreadable" in done.err
+        assert "nothing was published" in done.err
+        assert f"lost     {lost}" in done.out
+        assert not (out / "_SUCCESS").exists() and not (out / "_snapshot.json").exists()
+    [told] = json.loads((out / "_run.json").read_text())["unreadable"]
+    assert told == {"uri": str(path), "bytes": record_bytes(6), "images": 1, "places": 1}
+    done = run_here(*command, "--allow_unreadable")
+    assert (done.code, "nothing was computed" in done.out) == (0, True)
+    assert f"lost     {lost}" in done.out and (out / "_SUCCESS").exists()
+    assert run_here(*command).code == 1
+    assert verify.main([str(out), "--sample", "0"]) == 0
+    assert f"images that cannot be found, such as in {path}" in capfd.readouterr().out
+    path.write_bytes(damaged(tmp_path, []))
+    assert run_here(*command, "--mode", "sync").code == 0
+    assert len(pd.read_parquet(out)) == COUNT
+    assert not list((out / "_errors").glob("*"))
+
+
+def test_sync_keeps_the_rows_of_images_that_cannot_be_found(
+    tmp_path: pathlib.Path, tiny_model: pathlib.Path, run_here: Run
+) -> None:
+    path, out = tmp_path / "a.tfrecord", tmp_path / "out"
+    path.write_bytes(damaged(tmp_path, []))
+    command = ["--input", path, "--output", out, "--model", tiny_model, "--mode", "sync"]
+    command += ["--tfrecord_id_key", "name", "--allow_unreadable"]
+    assert run_here(*command).code == 0
+    path.write_bytes(with_damaged_length(tmp_path, 6))
+    done = run_here(*command)
+    assert "1 rows stay whose directory or file cannot be read now" in done.err
+    assert sorted(map(record_number, pd.read_parquet(out)["id"])) == list(range(COUNT))
+
+
+def test_a_container_of_which_nothing_can_be_read_counts_as_what_it_holds(
+    tmp_path: pathlib.Path, tiny_model: pathlib.Path, run_here: Run
+) -> None:
+    good, page = tmp_path / "a.tfrecord", tmp_path / "b.tfrecord"
+    data = damaged(tmp_path, [])
+    good.write_bytes(data)
+    page.write_bytes(b"<html>try again later</html>".ljust(len(data)))
+    command = ["--input", good, page, "--model", tiny_model, "--allow_unreadable"]
+    assert run_here(*command, "--output", tmp_path / "1", "--max_error_rate", 0.4).code == 1
+    done = run_here(*command, "--output", tmp_path / "2", "--max_error_rate", 0.6)
+    assert done.code == 0
+    assert f"{len(data):,} bytes in {page} cannot be read, about {COUNT} images" in done.out
+    done = run_here(*command, "--output", tmp_path / "2", "--max_error_rate", 0)
+    assert done.code == 0  # it is of an earlier night
 
 
 @pytest.mark.parametrize("eighths", [1, 4, 7])

@@ -1,13 +1,25 @@
-"""What every kind of input gives for an image ref: the encoded image, or what is wrong with it."""
+"""What every kind of input gives: refs for a file, and for a ref the encoded image."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from transforms.refs import ImageRef
+
+
+class ListedFile(NamedTuple):
+    """What was seen of one file.
+
+    Attributes:
+      refs: one for each image, in order, and one for each place where images cannot be found.
+      lost: bytes in which there are images that cannot be found; None: all were.
+    """
+
+    refs: list[ImageRef]
+    lost: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

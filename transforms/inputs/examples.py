@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from transforms.errors import Parameter, RecordError, UserError, one_line
-from transforms.inputs.tfrecord_file import read_records, scan
+from transforms.inputs.tfrecord_file import Place, read_records, scan
 from transforms.machine.tensorflow_import import import_tensorflow
 from transforms.refs import ImageRef
 from transforms.storage.causes import is_transient
@@ -83,7 +83,7 @@ class ExampleParser:
             return [RecordError(f"not a tf.Example with the features asked for: {error}")]
 
 
-def example_ids(path: str, id_key: str) -> Iterator[tuple[int, int | None, str | None]]:
+def example_ids(path: str, id_key: str) -> Iterator[tuple[Place, str | None]]:
     """`scan`, with the value of each record's id feature.
 
     None where the Example has no single, non-empty id; "" where there is no readable Example, which
@@ -93,9 +93,9 @@ def example_ids(path: str, id_key: str) -> Iterator[tuple[int, int | None, str |
 
     new_example = _example_class()
     places = list(scan(path))
-    refs = [ImageRef("", path, "", length, i, offset) for i, (offset, length) in enumerate(places)]
+    refs = [ImageRef("", path, "", place.length, 0, place.offset) for place in places]
     records = read_records(path, refs, max_bytes=2**31)
-    for (offset, length), record in zip(places, records, strict=True):
+    for place, record in zip(places, records, strict=True):
         value: str | None = ""
         if isinstance(record, Exception) and is_transient(record):
             raise record  # without its id it would be another image
@@ -104,7 +104,7 @@ def example_ids(path: str, id_key: str) -> Iterator[tuple[int, int | None, str |
             with contextlib.suppress(DecodeError):
                 example.ParseFromString(record)
                 value = _single_id(example.features.feature.get(id_key)) or None
-        yield offset, length, value
+        yield place, value
 
 
 def infer_columns(path: str, names: list[str]) -> tuple[KeptColumn, ...]:
@@ -164,8 +164,8 @@ def _readable_features(path: str) -> Iterator[Any]:
         places = list(scan(path))
     except OSError as error:
         raise UserError(f"cannot be read: {one_line(error)}", subject=path) from error
-    for index, (offset, length) in enumerate(places):
-        ref = ImageRef("", path, "", length, index, offset)
+    for place in places:
+        ref = ImageRef("", path, "", place.length, 0, place.offset)
         [record] = read_records(path, [ref], max_bytes=2**31)
         if isinstance(record, Exception):
             continue

@@ -7,25 +7,24 @@ from collections.abc import Callable, Sequence
 
 from transforms import storage
 from transforms.errors import ImageTooLargeError
-from transforms.inputs.encoded import EncodedImage, Read
+from transforms.inputs.encoded import EncodedImage, ListedFile, Read
 from transforms.inputs.examples import ExampleSpec
 from transforms.inputs.patterns import FoundFile
 from transforms.refs import ImageRef, content_version, is_content_version
 from transforms.storage.retries import retrying
 
 
-def list_refs(file: FoundFile, label: str | None, id_key: str | None = None) -> list[ImageRef]:
+def list_refs(file: FoundFile, label: str | None, id_key: str | None = None) -> ListedFile:
     """The one image of a file; `id_key` is for containers."""
-    return [
-        ImageRef(
-            id=file.uri,
-            uri=file.uri,
-            version=file.version,
-            size=file.size,
-            label=label,
-            problem=file.problem,
-        )
-    ]
+    ref = ImageRef(
+        id=file.uri,
+        uri=file.uri,
+        version=file.version,
+        size=file.size,
+        label=label,
+        problem=file.problem,
+    )
+    return ListedFile([ref])
 
 
 def open_reader(refs: Sequence[ImageRef], max_bytes: int, examples: ExampleSpec) -> FileReader:

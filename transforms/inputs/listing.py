@@ -10,63 +10,26 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import dataclasses
+import math
 import os
 import posixpath
-import re
 from typing import Literal
 
 from transforms import storage
 from transforms.errors import Parameter, UserError
 from transforms.inputs import files, tfrecord
+from transforms.inputs.names import (
+    IMAGE_SUFFIXES,
+    JPEG_SUFFIXES,
+    hidden_kind,
+    is_companion,
+    is_tfrecord_name,
+)
 from transforms.inputs.patterns import FoundFile, expand
-from transforms.refs import ImageRef
+from transforms.refs import ImageRef, Unreadable
 
 InputFormat = Literal["auto", "files", "tfrecord"]
 
-JPEG_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif")
-IMAGE_SUFFIXES = frozenset({*JPEG_SUFFIXES, ".png", ".gif", ".bmp", ".dib", ".webp"})
-
-# Images, too, but of formats that are not decoded here.
-UNDECODED_SUFFIXES = frozenset(
-    [
-        ".tif",
-        ".tiff",
-        ".heic",
-        ".heif",
-        ".hif",
-        ".avif",
-        ".jxl",
-        ".jp2",
-        ".j2k",
-        ".jpx",
-        ".psd",
-        ".exr",
-        ".hdr",
-        ".tga",
-        ".pcx",
-        ".ppm",
-        ".pgm",
-        ".pnm",
-        ".ico",
-        ".svg",
-        ".cr2",
-        ".cr3",
-        ".nef",
-        ".arw",
-        ".dng",
-        ".orf",
-        ".rw2",
-        ".raf",
-    ]
-)
-
-_TFRECORD_NAME = re.compile(r"\.tfrec(ords?)?(?=$|[-._])", re.IGNORECASE)
-
-# What lies beside a TFRecord file and bears its name: where its records begin, as the readers of
-# PyTorch and DALI want it, checksums, descriptions.
-_COMPANION_SUFFIXES = frozenset(
-    [".index", ".idx", ".crc", ".md5", ".sha1", ".sha256", ".json", ".txt", ".csv"]
-)
 _SCAN_THREADS = 8
 
 
@@ -82,6 +45,8 @@ class Listing:
       containers: the TFRecord files among the inputs, sorted.
       only_jpegs: whether by their names all images are JPEGs.
       unlisted: directories that cannot be looked into: what lies there is not to be seen now.
+      unreadable: containers in which there are images that cannot be found; they are not to be
+        seen now, either.
     """
 
     refs: list[ImageRef]
@@ -89,6 +54,7 @@ class Listing:
     containers: list[str]
     only_jpegs: bool = False
     unlisted: list[str] = dataclasses.field(default_factory=list)
+    unreadable: list[Unreadable] = dataclasses.field(default_factory=list)
 
 
 def list_images(
@@ -115,20 +81,26 @@ def list_images(
     unlisted = [file.uri for file in found if file.unlisted]
     containers: list[FoundFile] = []
     refs: list[ImageRef] = []
+    lost: dict[str, int] = {}  # bytes by container
     only_jpegs = True
     while found:  # there may be millions: none is kept once it is a ref
         file = found.popleft()
-        if _is_container(file, input_format):
+        is_container = _is_container(file, input_format)
+        if is_container and not file.problem:
             containers.append(file)
         else:
-            refs += files.list_refs(file, _label(file.uri, label_from_parent))
+            refs += files.list_refs(file, _label(file.uri, label_from_parent)).refs
+            if is_container and not file.unlisted:
+                lost[file.uri] = 0
             only_jpegs = only_jpegs and file.uri.lower().endswith(JPEG_SUFFIXES)
     with concurrent.futures.ThreadPoolExecutor(_SCAN_THREADS) as pool:
-        for records in pool.map(
+        for listed in pool.map(
             lambda file: tfrecord.list_refs(file, _label(file.uri, label_from_parent), id_key),
             containers,
         ):
-            refs += records
+            refs += listed.refs
+            if listed.lost is not None:
+                lost[listed.refs[0].uri] = listed.lost
     if not refs:
         raise UserError(
             "the TFRecord files hold no records", subject=Parameter("inputs", " ".join(inputs))
@@ -140,26 +112,8 @@ def list_images(
         sorted(file.uri for file in containers),
         only_jpegs and not containers,
         unlisted,
+        _unreadable(lost, refs),
     )
-
-
-def is_tfrecord_name(name: str) -> bool:
-    """Whether a file's name says that it is a TFRecord file.
-
-    >>> is_tfrecord_name("train.tfrecord-00000-of-00010"), is_tfrecord_name("a.tfrec")
-    (True, True)
-    """
-    return _has_tfrecord_name(name) and not _is_companion(name)
-
-
-def _has_tfrecord_name(name: str) -> bool:
-    return _TFRECORD_NAME.search(posixpath.basename(name)) is not None
-
-
-def _is_companion(name: str) -> bool:
-    """Whether a file lies beside a TFRecord file and tells of it."""
-    suffix = posixpath.splitext(name)[1].lower()
-    return suffix in _COMPANION_SUFFIXES and _has_tfrecord_name(name)
 
 
 def _find(
@@ -199,8 +153,8 @@ def _wanted(pattern: str, input_format: InputFormat) -> tuple[dict[str, FoundFil
         if file.hidden:
             others[file.path] = f"{name}/"
         elif name.startswith(".") and file.in_directory:
-            others[file.path] = _hidden_kind(name)
-        elif _is_companion(name) and input_format != "files" and file.path != itself:
+            others[file.path] = hidden_kind(name)
+        elif is_companion(name) and input_format != "files" and file.path != itself:
             others[file.path] = suffix
         elif not file.in_directory or record or image or file.unlisted:
             wanted[file.path] = file
@@ -209,16 +163,30 @@ def _wanted(pattern: str, input_format: InputFormat) -> tuple[dict[str, FoundFil
     return wanted, others
 
 
-def _hidden_kind(name: str) -> str:
-    """What a hidden file is counted as; `._*` is what macOS leaves beside a file."""
-    stem, suffix = posixpath.splitext(name)
-    return "._*" if name.startswith("._") else f".*{suffix.lower()}" if suffix else stem
-
-
 def _is_container(file: FoundFile, input_format: InputFormat) -> bool:
-    if file.problem or input_format == "files":
+    if input_format == "files":
         return False
     return input_format == "tfrecord" or is_tfrecord_name(file.uri)
+
+
+def _unreadable(lost: dict[str, int], refs: list[ImageRef]) -> list[Unreadable]:
+    """How many images there may be in the bytes that were lost, by the size of those around."""
+    if not lost:
+        return []
+    places = collections.Counter(ref.uri for ref in refs if ref.uri in lost and ref.size is None)
+    sizes = [ref.size for ref in refs if ref.is_record and ref.size is not None]
+    of_all = sum(sizes) / len(sizes) if sizes else math.inf
+    found: collections.defaultdict[str, list[int]] = collections.defaultdict(list)
+    for ref in refs:
+        if ref.uri in lost and ref.is_record and ref.size:
+            found[ref.uri].append(ref.size)
+    unreadable = []
+    for uri, size in sorted(lost.items()):
+        mean = sum(found[uri]) / len(found[uri]) if found[uri] else of_all
+        seen = max(1, places[uri])
+        images = max(seen, round(size / max(mean, 1)))
+        unreadable.append(Unreadable(uri, size, images, seen))
+    return unreadable
 
 
 def _label(uri: str, label_from_parent: bool) -> str | None:

@@ -9,15 +9,15 @@ from collections.abc import Callable, Sequence
 
 from transforms.errors import RecordError
 from transforms.inputs import files
-from transforms.inputs.encoded import EncodedImage, Read
+from transforms.inputs.encoded import EncodedImage, ListedFile, Read
 from transforms.inputs.examples import Example, ExampleParser, ExampleSpec, example_ids
 from transforms.inputs.patterns import FoundFile
-from transforms.inputs.tfrecord_file import read_records, scan, where
+from transforms.inputs.tfrecord_file import Place, read_records, scan, where
 from transforms.refs import ImageRef
 from transforms.storage.retries import retrying
 
 
-def list_refs(file: FoundFile, label: str | None, id_key: str | None = None) -> list[ImageRef]:
+def list_refs(file: FoundFile, label: str | None, id_key: str | None = None) -> ListedFile:
     """The records of a file; the file itself where it cannot be read: reading it says why.
 
     Args:
@@ -26,24 +26,27 @@ def list_refs(file: FoundFile, label: str | None, id_key: str | None = None) -> 
       id_key: feature of the Examples that names their images; None: `FILE#INDEX`.
     """
     refs: list[ImageRef] = []
+    lost = 0
 
-    def records() -> list[tuple[int, int | None, str | None]]:
+    def records() -> list[tuple[Place, str | None]]:
         if id_key:
             return list(example_ids(file.uri, id_key))
-        return [(offset, length, "") for offset, length in scan(file.uri)]
+        return [(place, "") for place in scan(file.uri)]
 
     try:
-        for index, (offset, length, value) in enumerate(retrying(records)):
+        for index, (place, value) in enumerate(retrying(records)):
             problem = None
             if value is None:
                 problem = f"record {index} has no single UTF-8 or int64 id in feature {id_key!r}"
             image_id = value or f"{file.uri}#{index}"
+            at, length = place.offset, place.length
             refs.append(
-                ImageRef(image_id, file.uri, file.version, length, index, offset, label, problem)
+                ImageRef(image_id, file.uri, file.version, length, index, at, label, problem)
             )
+            lost += place.lost
     except OSError:
-        return files.list_refs(file, label)
-    return refs
+        return ListedFile(files.list_refs(file, label).refs, file.size or 0)
+    return ListedFile(refs, lost or None)
 
 
 def open_reader(refs: Sequence[ImageRef], max_bytes: int, examples: ExampleSpec) -> RecordReader:

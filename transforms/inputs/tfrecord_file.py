@@ -1,85 +1,107 @@
 """TFRecord files: where their records lie, and the bytes of each.
 
 Format (tensorflow/core/lib/io/record_writer.h): uint64 length, uint32 masked CRC-32C of the
-length, data, uint32 masked CRC-32C of the data; little-endian; the whole file may be gzipped.
-A damaged record costs that record. A damaged length costs the rest of the file, as there is no way
-to find the next record; that is one error row that says at which byte.
+length, data, uint32 masked CRC-32C of the data; little-endian; the whole file may be a gzip or a
+ZLIB stream. A damaged record costs that record. After a damaged length the next record is searched
+for; what lies between is a gap, which is one error row that says at which byte. Damage of the
+compressed stream itself costs the rest of the file.
 """
 
 from __future__ import annotations
 
 import contextlib
-import gzip
 import io
-import struct
 import zlib
 from collections.abc import Generator, Iterable, Iterator
-from typing import BinaryIO, cast
-
-import google_crc32c
+from typing import BinaryIO, NamedTuple, cast
 
 from transforms import storage
 from transforms.errors import ImageTooLargeError, RecordError
+from transforms.inputs.inflated import GZIP_MAGIC, InflatedFile, is_zlib
+from transforms.inputs.record_search import (
+    CRC,
+    HEADER_BYTES,
+    Effort,
+    data_fits,
+    find_record,
+    masked_crc,
+    record_length,
+)
 from transforms.refs import ImageRef, content_version, is_content_version
 from transforms.storage import causes, retries
 
-_LENGTH = struct.Struct("<Q")
-_CRC = struct.Struct("<I")
 _CHANGED = "the file has changed since it was listed; run again"
 
-_HEADER_BYTES = _LENGTH.size + _CRC.size
+# How often a compressed stream is inflated from its beginning to search for records in it.
+_INFLATIONS = 32
+_HEAD_BYTES = 4096
 
 
-def masked_crc(data: bytes) -> int:
-    """CRC-32C, rotated and offset as TFRecord stores it (tensorflow/core/lib/hash/crc32c.h)."""
-    crc = google_crc32c.value(data)
-    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+class Place(NamedTuple):
+    """Where a record lies, or a gap in which there may be several that cannot be found.
+
+    Attributes:
+      offset: first byte, in the decompressed file.
+      length: bytes of the record's data; None for a gap.
+      lost: bytes of the gap; of one at the end of a compressed stream that is damaged those that
+        were inflated, and the compressed ones that were not.
+    """
+
+    offset: int
+    length: int | None
+    lost: int = 0
 
 
 def open_records(path: str) -> BinaryIO:
-    """Opens a TFRecord file, plain or gzipped: by its first bytes, not by its name."""
+    """Opens a TFRecord file, plain, gzip or ZLIB: by its first bytes, not by its name."""
     file = storage.open_input(path)
-    head = file.read(_HEADER_BYTES)
+    head = file.read(_HEAD_BYTES)
     file.seek(0)
-    if head[:2] == b"\x1f\x8b" and _length(head) is None:
-        return cast(BinaryIO, gzip.GzipFile(fileobj=io.BufferedReader(cast(io.RawIOBase, file))))
+    if record_length(head) is None and (head.startswith(GZIP_MAGIC) or is_zlib(head)):
+        return cast(BinaryIO, io.BufferedReader(InflatedFile(file), 2**13))
     return file
 
 
-def scan(path: str) -> Iterator[tuple[int, int | None]]:
-    """Yields (byte offset, data length) of each record, reading only the headers where it can.
+def scan(path: str) -> Iterator[Place]:
+    """Yields the place of each record, reading only the headers where it can.
 
-    A record whose end is missing or whose length cannot be trusted is yielded with length None and
-    is the last one: reading it says what is wrong.
+    Where a record's length is damaged, or its end is missing, a gap follows up to the next record
+    that can be found; reading it says what is wrong.
     """
     with open_records(path) as file:
-        size = None if isinstance(file, gzip.GzipFile) else _size(file)
+        compressed = _compressed(file)
+        size = None if compressed else _size(file)
+        effort = Effort(returns=_INFLATIONS) if compressed else Effort()
         offset = 0
+        before: Place | None = None  # whether it is whole is not known until another one follows
         while True:
             try:
-                file.seek(offset)
-                header = file.read(_HEADER_BYTES)
-                length = _length(header)
-                if not header:
-                    return
-                if length is None:
-                    yield offset, None
-                    return
-                end = offset + _HEADER_BYTES + length + _CRC.size
-                if size is None:
-                    file.seek(end - 1)
-                    complete = len(file.read(1)) == 1
-                else:
-                    complete = end <= size
+                place = _place(file, offset, size)
+                if place is None:
+                    break
+                if place.length is not None:
+                    if before:
+                        yield before
+                    before = place
+                    offset += HEADER_BYTES + place.length + CRC.size
+                    continue
+                if before and not data_fits(file, before.offset, before.length or 0):
+                    offset, before = before.offset, None  # bytes are missing in it, or too many
+                found = find_record(file, offset + 1, size, effort)
             except (EOFError, OSError, zlib.error) as error:
                 if causes.is_transient(error):
                     raise
-                yield offset, None
+                found = None
+            if before:
+                yield before
+                before = None
+            if found is None:
+                yield Place(offset, None, max(1, _end(file, offset) - offset))
                 return
-            yield offset, length if complete else None
-            if not complete:
-                return
-            offset = end
+            yield Place(offset, None, found - offset)
+            offset = found
+        if before:
+            yield before
 
 
 def read_records(
@@ -99,8 +121,10 @@ def read_records(
                 data = file.read(ref, max_bytes)
                 same = not by_content or content_version(data) == ref.version
                 yield data if same else RecordError(_CHANGED)
-            except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-                yield RecordError(f"{where(ref)} is in a damaged part of the gzip stream: {error}")
+            except (EOFError, zlib.error) as error:
+                yield RecordError(
+                    f"{where(ref)} is in a damaged part of the compressed stream: {error}"
+                )
             except Exception as error:  # noqa: BLE001 - a filesystem may raise anything
                 yield error
 
@@ -144,21 +168,21 @@ class _RecordFile:
 
 def _read_record(file: BinaryIO, ref: ImageRef, max_bytes: int) -> bytes:
     file.seek(ref.offset or 0)
-    header = file.read(_HEADER_BYTES)
+    header = file.read(HEADER_BYTES)
     place = where(ref)
-    length = _length(header)
+    length = record_length(header)
     if length is None:
-        what = "is cut off" if len(header) < _HEADER_BYTES else "has a damaged length"
-        raise RecordError(f"{place} {what}: the rest of the file cannot be read")
+        what = "is cut off" if len(header) < HEADER_BYTES else "has a damaged length"
+        raise RecordError(f"{place} {what}: nothing can be read up to the next record, if any")
     if ref.size is None:
-        raise RecordError(f"{place} is cut off: the rest of the file cannot be read")
+        raise RecordError(f"{place} is cut off or damaged: no record begins where it should end")
     if length > max_bytes:
         raise ImageTooLargeError(f"{place} has {length} bytes, over max_file_bytes {max_bytes}")
     data = file.read(length)
-    crc = file.read(_CRC.size)
-    if len(data) < length or len(crc) < _CRC.size:
+    crc = file.read(CRC.size)
+    if len(data) < length or len(crc) < CRC.size:
         raise RecordError(f"{place} is cut off")
-    if _CRC.unpack(crc)[0] != masked_crc(data):
+    if CRC.unpack(crc)[0] != masked_crc(data):
         raise RecordError(f"{place} is damaged: its checksum does not fit its data")
     return data
 
@@ -168,13 +192,39 @@ def where(ref: ImageRef) -> str:
     return f"record {ref.record_index} at byte {ref.offset}"
 
 
-def _length(header: bytes) -> int | None:
-    """The record's length, or None if the header is short or its checksum does not fit."""
-    if len(header) < _HEADER_BYTES:
+def _place(file: BinaryIO, offset: int, size: int | None) -> Place | None:
+    """What begins at an offset; None at the end of the file. A gap is not measured."""
+    file.seek(offset)
+    header = file.read(HEADER_BYTES)
+    if not header:
         return None
-    if _CRC.unpack_from(header, _LENGTH.size)[0] != masked_crc(header[: _LENGTH.size]):
-        return None
-    return _LENGTH.unpack_from(header)[0]
+    length = record_length(header)
+    if length is None:
+        return Place(offset, None)
+    end = offset + HEADER_BYTES + length + CRC.size
+    if size is None:
+        file.seek(end - 1)
+        complete = len(file.read(1)) == 1
+    else:
+        complete = end <= size
+    return Place(offset, length if complete else None)
+
+
+def _compressed(file: BinaryIO) -> InflatedFile | None:
+    raw = getattr(file, "raw", None)
+    return raw if isinstance(raw, InflatedFile) else None
+
+
+def _end(file: BinaryIO, offset: int) -> int:
+    """Where a file ends, or a compressed one as far as it is known."""
+    compressed = _compressed(file)
+    if compressed is None:
+        return _size(file)
+    with contextlib.suppress(EOFError, zlib.error):
+        file.seek(offset)
+        while file.read(2**16):
+            pass
+    return compressed.tell() + compressed.left
 
 
 def _size(file: BinaryIO) -> int:

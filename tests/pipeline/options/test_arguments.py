@@ -15,6 +15,7 @@ from apache_beam.options.pipeline_options import (
 from pipeline.options import arguments as options
 from pipeline.options import model
 from pipeline.options.arguments import ImageOptions
+from pipeline.options.door import read_options
 from transforms.errors import UserError
 
 NEEDED = ("--input", "photos", "--output", "out")
@@ -56,6 +57,7 @@ DEFAULTS: dict[str, object] = {
     "keep_snapshots": 1,
     "keep_hours": 0.0,
     "max_gone_rate": 0.5,
+    "allow_unreadable": False,
     "max_error_rate": None,
     "verbose": False,
 }
@@ -121,6 +123,7 @@ def test_every_option_has_its_documented_default() -> None:
         (["--overwrite"], "overwrite", True),
         (["--max_error_rate", "0"], "max_error_rate", 0.0),
         (["--max_error_rate=1"], "max_error_rate", 1.0),
+        (["--allow_unreadable"], "allow_unreadable", True),
         (["--verbose"], "verbose", True),
     ],
 )
@@ -151,9 +154,12 @@ def test_an_image_size_is_height_times_width(text: str, expected: tuple[int, int
 
 
 def test_kept_features_are_a_list() -> None:
-    assert options.kept_names(parse()) == []
-    assert options.kept_names(parse("--keep", "label,image/id")) == ["label", "image/id"]
-    assert options.kept_names(parse("--keep", "label,,")) == ["label"]
+    def kept(*flags: str) -> tuple[str, ...]:
+        return read_options(["--input", "photos", "--output", "out", *flags]).input.keep
+
+    assert kept() == ()
+    assert kept("--keep", "label,image/id") == ("label", "image/id")
+    assert kept("--keep", "label,,") == ("label",)
 
 
 def test_options_survive_the_way_to_a_worker() -> None:

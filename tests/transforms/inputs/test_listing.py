@@ -12,8 +12,9 @@ import pytest
 from tests.helpers.memory_store import ObjectStore
 from transforms.errors import UserError
 from transforms.inputs import tfrecord_file
-from transforms.inputs.listing import Listing, is_tfrecord_name, list_images
-from transforms.refs import ImageRef
+from transforms.inputs.listing import Listing, list_images
+from transforms.inputs.names import is_tfrecord_name
+from transforms.refs import ImageRef, Unreadable
 
 ODD_NAMES = [
     "a b.jpg",
@@ -128,7 +129,7 @@ def test_tfrecord_files_of_a_directory_are_opened(tmp_path: pathlib.Path):
     assert listing.containers == [record]
     records = listing.refs[1:4]
     assert [ref.id for ref in records] == [f"{record}#{n}" for n in range(3)]
-    places = [(ref.offset, ref.size) for ref in records]
+    places = [(ref.offset, ref.size, 0) for ref in records]
     assert places == list(tfrecord_file.scan(record))
     assert {ref.version for ref in records} != {""}
 
@@ -424,7 +425,7 @@ def test_a_file_that_is_named_like_a_record_stays_unique(tmp_path: pathlib.Path)
 
 def test_a_damaged_record_is_not_said_to_lack_its_id(tmp_path: pathlib.Path):
     path = write_examples(tmp_path / "x.tfrecord", [b"a" * 50, b"b" * 50, b"c" * 50])
-    (_, _), (offset, _), (_, _) = tfrecord_file.scan(path)
+    _, (offset, _, _), _ = tfrecord_file.scan(path)
     with open(path, "r+b") as file:
         file.seek(offset + 40)
         file.write(b"\xff")
@@ -444,6 +445,19 @@ def test_damaged_tfrecord_files_are_refs_up_to_the_damage(tmp_path: pathlib.Path
         refs = listed(path, id_key=id_key).refs
         assert [ref.size is None for ref in refs] == [False, False, True]
         assert refs[2].offset == last
+
+
+def test_what_is_lost_of_a_container_is_measured(tmp_path: pathlib.Path):
+    whole = write_examples(tmp_path / "a.tfrecord", [b"x" * 100] * 10)
+    page = tmp_path / "b.tfrecord"
+    page.write_bytes(b"<html>".ljust(5 * (os.path.getsize(whole) // 10 - 16)))
+    (tmp_path / "c.tfrecord").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "d.tfrecord")
+    link, pipe = (f"{tmp_path}/{name}.tfrecord" for name in "cd")
+    half = Unreadable(str(page), os.path.getsize(page), images=5)
+    assert listed(tmp_path).unreadable == [half, Unreadable(link, 0, 1), Unreadable(pipe, 0, 1)]
+    assert listed(whole).unreadable == []
+    assert listed(page).unreadable == [Unreadable(str(page), os.path.getsize(page), 1)]
 
 
 def test_a_text_file_that_is_named_like_tfrecord_is_one_ref(tmp_path: pathlib.Path):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import io
 import pathlib
 import random
 import struct
+import zlib
+from collections.abc import Callable
 
 import google_crc32c
 import pytest
@@ -14,6 +17,7 @@ from tests.helpers.records import HEADER, TRAILER, Values, example, starts, writ
 from transforms.errors import ImageTooLargeError, Parameter, RecordError, UserError
 from transforms.inputs import examples, tfrecord_file
 from transforms.inputs.examples import Example, ExampleParser, ExampleSpec, KeptColumn
+from transforms.inputs.record_search import Effort, find_record
 from transforms.refs import ImageRef
 
 ANY_SIZE = 2**31
@@ -38,8 +42,8 @@ def flip(path: str, at: int) -> None:
 
 def refs_of(path: str) -> list[ImageRef]:
     return [
-        ImageRef(f"{path}#{index}", path, "", length, index, offset)
-        for index, (offset, length) in enumerate(tfrecord_file.scan(path))
+        ImageRef(f"{path}#{index}", path, "", place.length, index, place.offset)
+        for index, place in enumerate(tfrecord_file.scan(path))
     ]
 
 
@@ -63,47 +67,74 @@ def shown(results: list[Example | RecordError]) -> list[object]:
 # Finding records
 
 
-@pytest.mark.parametrize("compression", ["", "GZIP"])
+COMPRESSIONS = ("", "GZIP", "ZLIB")
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_every_record_is_found_and_read(tmp_path: pathlib.Path, compression: str):
     records = [*payloads(20), b"", b"x"]
     path = write_records(tmp_path / "a.tfrecord", records, compression)
-    expected = list(zip(starts(records), map(len, records), strict=True))
+    expected = [(at, len(record), 0) for at, record in zip(starts(records), records, strict=True)]
     assert list(tfrecord_file.scan(path)) == expected
     assert read_all(path) == records
 
 
 @pytest.mark.parametrize(
     ("name", "compression"),
-    [("a.tfrecord.gz", "GZIP"), ("a.tfrecord", "GZIP"), ("a.tfrecord.gz", ""), ("a", "GZIP")],
+    [
+        ("a.tfrecord.gz", "GZIP"),
+        ("a.tfrecord", "GZIP"),
+        ("a.tfrecord.gz", ""),
+        ("a", "GZIP"),
+        ("a.tfrecord", "ZLIB"),
+        ("a.tfrecord.gz", "ZLIB"),
+    ],
 )
-def test_the_bytes_say_whether_a_file_is_gzipped_not_its_name(
+def test_the_bytes_say_how_a_file_is_compressed_not_its_name(
     tmp_path: pathlib.Path, name: str, compression: str
 ):
     records = payloads(5)
     assert read_all(write_records(tmp_path / name, records, compression)) == records
 
 
-def test_a_plain_record_as_long_as_gzips_magic_number_is_not_taken_for_gzip(tmp_path: pathlib.Path):
-    records = [bytes(0x8B1F), b"x"]  # its length field begins with 1f 8b
+@pytest.mark.parametrize("magic", [b"\x1f\x8b", b"\x78\x9c"])
+def test_a_plain_record_as_long_as_a_magic_number_is_not_taken_for_compressed(
+    tmp_path: pathlib.Path, magic: bytes
+):
+    records = [bytes(int.from_bytes(magic, "little")), b"x"]
     path = write_records(tmp_path / "a.tfrecord", records)
-    assert pathlib.Path(path).read_bytes().startswith(b"\x1f\x8b")
+    assert pathlib.Path(path).read_bytes().startswith(magic)
     assert read_all(path) == records
 
 
-def test_a_gzip_file_of_several_members_is_one_file(tmp_path: pathlib.Path):
-    first = write_records(tmp_path / "a", payloads(3), "GZIP")
-    second = write_records(tmp_path / "b", payloads(4), "GZIP")
+def test_a_damaged_length_that_looks_like_zlib_is_a_damaged_length(tmp_path: pathlib.Path):
+    records = [bytes(0x9C78), *payloads(3)]
+    path = write_records(tmp_path / "a.tfrecord", records)
+    flip(path, 8)
+    first, *others = read_all(path)
+    assert "damaged length" in str(first)
+    assert others == records[1:]
+
+
+@pytest.mark.parametrize("padding", [b"", bytes(7), bytes(200_000)])
+@pytest.mark.parametrize("compression", ["GZIP", "ZLIB"])
+def test_several_compressed_streams_are_one_file(
+    tmp_path: pathlib.Path, compression: str, padding: bytes
+):
+    first = write_records(tmp_path / "a", payloads(3), compression)
+    second = write_records(tmp_path / "b", [b"", *payloads(4), bytes(300_000)], compression)
     both = tmp_path / "both.tfrecord.gz"
-    both.write_bytes(pathlib.Path(first).read_bytes() + pathlib.Path(second).read_bytes())
-    assert read_all(str(both)) == payloads(3) + payloads(4)
+    parts = [pathlib.Path(path).read_bytes() for path in (first, second)]
+    both.write_bytes(padding.join([*parts, b""]))
+    assert read_all(str(both)) == [*payloads(3), b"", *payloads(4), bytes(300_000)]
 
 
-@pytest.mark.parametrize("compression", ["", "GZIP"])
+@pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_an_empty_file_has_no_records(tmp_path: pathlib.Path, compression: str):
     assert list(tfrecord_file.scan(write_records(tmp_path / "a.tfrecord", [], compression))) == []
 
 
-@pytest.mark.parametrize("compression", ["", "GZIP"])
+@pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_reading_may_start_in_the_middle_and_leave_records_out(
     tmp_path: pathlib.Path, compression: str
 ):
@@ -151,18 +182,130 @@ def test_damaged_data_costs_one_record(tmp_path: pathlib.Path, place: str):
     assert "checksum" in str(results[2])
 
 
+PACK = {"": (bytes, bytes), "GZIP": (gzip.compress, gzip.decompress)}
+PACK["ZLIB"] = (zlib.compress, zlib.decompress)
+
+
+def rewritten(path: str, compression: str, change: Callable[[bytearray], None]) -> str:
+    """The file with its decompressed bytes changed."""
+    pack, unpack = PACK[compression]
+    data = bytearray(unpack(pathlib.Path(path).read_bytes()))
+    change(data)
+    pathlib.Path(path).write_bytes(pack(bytes(data)))
+    return path
+
+
+def gaps(path: str) -> list[tuple[int, int]]:
+    """Offset and bytes of each place that has no record."""
+    return [(place.offset, place.lost) for place in tfrecord_file.scan(path) if place.lost]
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
 @pytest.mark.parametrize("byte", range(HEADER))
-def test_a_damaged_length_costs_the_rest_of_the_file(tmp_path: pathlib.Path, byte: int):
+def test_a_damaged_length_costs_its_record_and_says_where(
+    tmp_path: pathlib.Path, byte: int, compression: str
+):
     records = payloads(5)
-    path = write_records(tmp_path / "a.tfrecord", records)
-    at = starts(records)[2]
-    flip(path, at + byte)
+    at, after = starts(records)[2:4]
+
+    def change(data: bytearray) -> None:
+        data[at + byte] ^= 0x10
+
+    path = rewritten(
+        write_records(tmp_path / "a.tfrecord", records, compression), compression, change
+    )
     results = read_all(path)
-    assert results[:2] == records[:2]
-    [error] = results[2:]
+    assert results[:2] + results[3:] == records[:2] + records[3:]
+    assert isinstance(results[2], RecordError)
+    assert f"record 2 at byte {at} has a damaged length" in str(results[2])
+    assert gaps(path) == [(at, after - at)]
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+@pytest.mark.parametrize("damaged", [[0], [4], [1, 2], [0, 2, 4], [0, 1, 2, 3], [0, 1, 2, 3, 4]])
+def test_several_damaged_lengths(tmp_path: pathlib.Path, damaged: list[int], compression: str):
+    """Each record whose own length is whole is found; between damaged ones there is one gap."""
+    records = payloads(5)
+    at = starts(records)
+
+    def change(data: bytearray) -> None:
+        for number in damaged:
+            data[at[number] + 9] ^= 0x10
+
+    path = rewritten(
+        write_records(tmp_path / "a.tfrecord", records, compression), compression, change
+    )
+    results = read_all(path)
+    assert good(results) == [r for number, r in enumerate(records) if number not in damaged]
+    runs = [number for number in damaged if number - 1 not in damaged]
+    assert [offset for offset, _ in gaps(path)] == [at[number] for number in runs]
+    lost = sum(HEADER + len(records[number]) + TRAILER for number in damaged)
+    assert sum(size for _, size in gaps(path)) == lost
+
+
+@pytest.mark.parametrize("what", ["missing", "too many", "zeros"])
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_bytes_that_are_missing_or_too_many_cost_what_they_hit(
+    tmp_path: pathlib.Path, compression: str, what: str
+):
+    records = payloads(9, size=2000)
+    at = starts(records)
+
+    def change(data: bytearray) -> None:
+        if what == "missing":
+            del data[at[3] + 500 : at[3] + 900]
+        elif what == "too many":
+            data[at[3] + 500 : at[3] + 500] = b"\0" * 777
+        else:
+            data[at[3] + 500 : at[5] + 100] = bytes(at[5] + 100 - at[3] - 500)
+
+    path = rewritten(
+        write_records(tmp_path / "a.tfrecord", records, compression), compression, change
+    )
+    results = read_all(path)
+    if what == "zeros":
+        assert results[:3] + results[4:] == records[:3] + records[6:]
+        assert gaps(path) == [(at[3], at[6] - at[3])]
+    else:
+        assert results[:3] + results[4:] == records[:3] + records[4:]
+        assert gaps(path)[0][0] == at[3]
+    assert isinstance(results[3], RecordError)
+    assert "record 3 at byte" in str(results[3])
+
+
+def test_what_only_looks_like_a_header_is_not_taken_for_one(tmp_path: pathlib.Path):
+    header = struct.pack("<Q", 40)
+    header += struct.pack("<I", tfrecord_file.masked_crc(header))
+    records = [b"a" * 300, (b"b" * 20 + header) * 50, b"c" * 300, b"d"]
+    path = write_records(tmp_path / "a.tfrecord", records)
+    flip(path, starts(records)[1])
+    results = read_all(path)
+    assert results[:1] + results[2:] == records[:1] + records[2:]
+
+
+@pytest.mark.parametrize("compress", [bytes, gzip.compress], ids=["plain", "gzip"])
+def test_headers_that_promise_much_cost_no_more_than_they_may(
+    tmp_path: pathlib.Path, compress: Callable[[bytes], bytes]
+):
+    """Each of 2,000 could make the search read the rest of the file."""
+    header = struct.pack("<Q", 20_000)
+    header += struct.pack("<I", tfrecord_file.masked_crc(header))
+    path = tmp_path / "a.tfrecord"
+    path.write_bytes(compress(b"\1" + (b"x" * 11 + header) * 2000))
+    with tfrecord_file.open_records(str(path)) as file:
+        effort = Effort(checked=100_000, returns=50)
+        assert find_record(file, 0, None, effort) is None
+        assert effort == Effort(checked=0, returns=0)
+    [error] = read_all(str(path))
     assert isinstance(error, RecordError)
-    assert f"record 2 at byte {at} has a damaged length" in str(error)
-    assert "rest of the file" in str(error)
+
+
+def test_a_search_finds_a_header_wherever_chunks_of_the_file_meet(tmp_path: pathlib.Path):
+    path = pathlib.Path(write_records(tmp_path / "a.tfrecord", [b"data", b"more"]))
+    records = path.read_bytes()
+    for before in range(2**18 - 13, 2**18 + 2):
+        with io.BytesIO(bytes(before) + records) as file:
+            assert find_record(file, 1, None, Effort()) == before
 
 
 def test_a_file_cut_anywhere_keeps_the_records_before_the_cut(tmp_path: pathlib.Path):
@@ -194,6 +337,7 @@ def test_a_gzip_file_cut_anywhere_keeps_what_can_be_decompressed(tmp_path: pathl
         [error] = errors(results)  # the cut itself is told, once
         assert isinstance(error, RecordError)
         assert f"record {len(good(results))} at byte" in str(error)
+        assert 0 < gaps(str(path))[0][1] < sum(map(len, records)) + cut
         # Random bytes are stored as they are: what lies well before the cut must be there.
         assert len(good(results)) >= sum(end < cut - 300 for end in ends)
         kept.append(len(good(results)))
@@ -201,9 +345,12 @@ def test_a_gzip_file_cut_anywhere_keeps_what_can_be_decompressed(tmp_path: pathl
     assert kept[-1] >= 28
 
 
-def test_damage_in_a_gzip_file_is_an_error_and_never_wrong_data(tmp_path: pathlib.Path):
+@pytest.mark.parametrize("compression", ["GZIP", "ZLIB"])
+def test_damage_in_a_compressed_file_is_an_error_and_never_wrong_data(
+    tmp_path: pathlib.Path, compression: str
+):
     records = payloads(30)
-    path = write_records(tmp_path / "a.tfrecord.gz", records, "GZIP")
+    path = write_records(tmp_path / "a.tfrecord.gz", records, compression)
     flip(path, pathlib.Path(path).stat().st_size // 2)
     results = read_all(path)
     assert errors(results)
@@ -440,16 +587,15 @@ def test_ids_are_read_with_the_places_of_their_records(tmp_path: pathlib.Path):
     ]
     path = write_records(tmp_path / "a.tfrecord", records)
     found = list(examples.example_ids(path, "id"))
-    assert [place[:2] for place in found] == list(tfrecord_file.scan(path))
-    ids = [place[2] for place in found]
+    assert [place for place, _ in found] == list(tfrecord_file.scan(path))
+    ids = [value for _, value in found]
     assert ids[:2] + ids[-1:] == ["Zürich", "-5", "last"]
     assert not any(ids[2:-1])
 
 
-def test_ids_before_a_damaged_length_are_read(tmp_path: pathlib.Path):
+def test_ids_around_a_damaged_length_are_read(tmp_path: pathlib.Path):
     records = [example(id=[b"%d" % number]) for number in range(4)]
     path = write_records(tmp_path / "a.tfrecord", records)
     flip(path, starts(records)[2])
-    *ids, last = [place[2] for place in examples.example_ids(path, "id")]
-    assert ids == ["0", "1"]
-    assert not last
+    ids = [value for _, value in examples.example_ids(path, "id")]
+    assert ids == ["0", "1", "", "3"]
