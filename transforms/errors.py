@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import functools
 import json
+import os
 import re
 from collections.abc import Callable
 from typing import Any, Literal
@@ -186,6 +188,14 @@ class ImageError(Exception):
 
 class UnusableInputError(ImageError):
     """Seen while listing the inputs: a duplicate or missing id, an unreadable directory."""
+
+
+class InputChangedError(ImageError):
+    """The file changed while it was read, or ended before its size: reading it again may work."""
+
+    def __init__(self, message: str):
+        super().__init__(message)
+        self.__cause__ = OSError(errno.ESTALE, os.strerror(errno.ESTALE))
 
 
 class EmptyImageError(ImageError):

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable, Sequence
 
 from transforms import storage
-from transforms.errors import ImageTooLargeError
+from transforms.errors import ImageTooLargeError, InputChangedError
 from transforms.inputs.encoded import EncodedImage, ListedFile, Read
 from transforms.inputs.examples import ExampleSpec
 from transforms.inputs.patterns import FoundFile
@@ -52,6 +52,14 @@ class FileReader:
 
 def _read(ref: ImageRef, max_bytes: int) -> EncodedImage:
     data, version = storage.read(ref.uri, max_bytes + 1)
+    size = ref.size if version in ("", ref.version) else None
+    if storage.is_local(ref.uri):
+        now = storage.find(ref.uri)
+        if now and now.version != version:
+            raise InputChangedError("the file changed while it was read")
+        size = now.size if now else None
+    if size is not None and len(data) < min(size, max_bytes):
+        raise InputChangedError(f"the file ended after {len(data):,} of {size:,} bytes")
     if is_content_version(ref.version):
         version = content_version(data)
     if len(data) > max_bytes:

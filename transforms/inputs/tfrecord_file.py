@@ -16,7 +16,7 @@ from collections.abc import Generator, Iterable, Iterator
 from typing import BinaryIO, NamedTuple, cast
 
 from transforms import storage
-from transforms.errors import ImageTooLargeError, RecordError
+from transforms.errors import ImageTooLargeError, InputChangedError, RecordError
 from transforms.inputs.inflated import GZIP_MAGIC, InflatedFile, is_zlib
 from transforms.inputs.record_search import (
     CRC,
@@ -113,20 +113,31 @@ def read_records(
         now = storage.find(path)
     with contextlib.closing(_RecordFile(path)) as file:
         for ref in refs:
-            by_content = is_content_version(ref.version)
-            if now and ref.version and now.version != ref.version and not by_content:
+            by_file = ref.version and not is_content_version(ref.version)
+            if now and by_file and now.version != ref.version:
                 yield RecordError(_CHANGED)  # other records may lie there now
                 continue
+            data: bytes | Exception
             try:
                 data = file.read(ref, max_bytes)
-                same = not by_content or content_version(data) == ref.version
-                yield data if same else RecordError(_CHANGED)
             except (EOFError, zlib.error) as error:
-                yield RecordError(
+                data = RecordError(
                     f"{where(ref)} is in a damaged part of the compressed stream: {error}"
                 )
             except Exception as error:  # noqa: BLE001 - a filesystem may raise anything
-                yield error
+                data = error
+            yield RecordError(_CHANGED) if _has_changed(path, ref, data) else data
+
+
+def _has_changed(path: str, ref: ImageRef, data: bytes | Exception) -> bool:
+    """Whether another record may have been read; looked at after reading, where that is cheap."""
+    if is_content_version(ref.version):
+        return isinstance(data, bytes) and content_version(data) != ref.version
+    if ref.version and storage.is_local(path):
+        with contextlib.suppress(OSError):  # reading said what is wrong
+            now = storage.find(path)
+            return now is not None and now.version != ref.version
+    return False
 
 
 class _RecordFile:
@@ -181,7 +192,7 @@ def _read_record(file: BinaryIO, ref: ImageRef, max_bytes: int) -> bytes:
     data = file.read(length)
     crc = file.read(CRC.size)
     if len(data) < length or len(crc) < CRC.size:
-        raise RecordError(f"{place} is cut off")
+        raise InputChangedError(f"{place} is cut off, and was whole when it was listed")
     if CRC.unpack(crc)[0] != masked_crc(data):
         raise RecordError(f"{place} is damaged: its checksum does not fit its data")
     return data
