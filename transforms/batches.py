@@ -12,7 +12,7 @@ import pickle
 import apache_beam as beam
 import numpy as np
 
-from transforms.errors import ErrorRow
+from transforms.errors import ErrorRow, ImageWarning
 from transforms.refs import ImageRef
 
 # Of the metrics of all steps.
@@ -27,12 +27,14 @@ class ImageRow:
       ref: the image.
       width, height: of the source image, in pixels.
       kept: values of the passed-through columns, in the order of `ExampleSpec.keep`.
+      warnings: what was wrong with it.
     """
 
     ref: ImageRef
     width: int
     height: int
     kept: tuple[object, ...] = ()
+    warnings: tuple[ImageWarning, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import importlib.metadata
 import platform
@@ -85,6 +86,7 @@ def summary(report: dict[str, Any], output: Output, shown: Output) -> list[str]:
         *_examples(report),
         *_lost(report),
         *_stale(report),
+        *_warned(report),
         f"rate     {_rate(report)}",
         f"time     {_shares(report['seconds'])}",
         f"output   {output.directory}: {count(counts['parts'], 'part')}, "
@@ -130,6 +132,7 @@ def run_report(options: RunOptions, settings: Settings, run: Finished) -> dict[s
         "error_examples": {
             name: {"id": example.id, "message": example.message} for name, example in errors.items()
         },
+        "warnings": _warnings(output),
         "passed_over": dict(run.listing.passed_over.most_common()),
         "unreadable": [dataclasses.asdict(container) for container in run.listing.unreadable],
         "seconds": {
@@ -165,6 +168,18 @@ def _stale(report: dict[str, Any]) -> list[str]:
         f"stale    {count(stale, 'image')} could not be read, such as {report['stale'][0]}: the "
         "rows of before stay, and the next run tries again"
     ]
+
+
+def _warnings(output: Output) -> dict[str, int]:
+    kinds: collections.Counter[str] = collections.Counter()
+    for part in output.parts.values():
+        kinds.update(part.warnings)
+    return dict(kinds.most_common())
+
+
+def _warned(report: dict[str, Any]) -> list[str]:
+    kinds = ", ".join(f"{number:,} {kind}" for kind, number in report["warnings"].items())
+    return [f"warned   {kinds}: rows whose ids load_warnings tells"] if kinds else []
 
 
 def _rate(report: dict[str, Any]) -> str:

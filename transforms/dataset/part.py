@@ -36,6 +36,7 @@ class Part:
       versions: of the libraries that computed them, by name; {} where an earlier program did not
         tell.
       format_version: of the format of the part.
+      warnings: how many rows have a warning, by kind; see `transforms.dataset.warned`.
     """
 
     shard: str
@@ -46,6 +47,7 @@ class Part:
     fingerprint: dict[str, str]
     versions: dict[str, str] = dataclasses.field(default_factory=dict)
     format_version: int = FORMAT_VERSION
+    warnings: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
 def read_part(path: str) -> Part:

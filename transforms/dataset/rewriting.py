@@ -6,6 +6,7 @@ No row changes on the way: its values are copied from Parquet to Parquet.
 from __future__ import annotations
 
 import collections
+import dataclasses
 import hashlib
 import json
 from collections.abc import Collection, Iterator, Sequence
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 from transforms import storage
 from transforms.dataset.layout import ERRORS_DIRECTORY, part_path
 from transforms.dataset.part import FOOTER_KEY, Part, read_part
+from transforms.dataset.warned import count_by_kind, read_warnings, write_warnings
 from transforms.dataset.writer import ROW_GROUP_ROWS, open_parquet, write_errors, write_footer
 from transforms.errors import ERROR_SCHEMA
 
@@ -57,6 +59,9 @@ def copy_parts(
         fingerprint = before[0].fingerprint
         versions = before[0].versions if len({str(p.versions) for p in before}) == 1 else {}
         new = Part(shard, rows, len(errors), errors_file, dict(seconds), fingerprint, versions)
+        warned = [w for path in sources for w in read_warnings(path) if w.id not in without]
+        write_warnings(parquet, warned)
+        new = dataclasses.replace(new, warnings=count_by_kind(warned))
         write_footer(parquet, new, program)
         parquet.close()
         if not rows and not len(errors):

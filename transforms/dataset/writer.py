@@ -24,6 +24,7 @@ from transforms.batches import BatchPlace, FeatureBatch, StageSeconds
 from transforms.dataset.columns import PartFormat, rows_to_table
 from transforms.dataset.layout import ERRORS_DIRECTORY, part_path
 from transforms.dataset.part import FOOTER_KEY, Part, read_part
+from transforms.dataset.warned import WarnedImage, count_by_kind, warned_images, write_warnings
 from transforms.errors import ErrorRow, error_table
 from transforms.storage.retries import retrying
 
@@ -107,6 +108,7 @@ class PartWriter:
         self._rows = 0
         self._accounted = 0
         self._errors: list[ErrorRow] = []
+        self._warned: list[WarnedImage] = []
         self._seconds = StageSeconds()
 
     @property
@@ -134,6 +136,7 @@ class PartWriter:
         started = time.perf_counter()
         self._accounted += place.size
         self._errors.extend(batch.errors)
+        self._warned.extend(warned_images(batch.rows))
         if batch.rows:
             self._tables.append(rows_to_table(batch, self._format, self._schema))
             self._rows += len(batch.rows)
@@ -168,7 +171,9 @@ class PartWriter:
             seconds={stage: round(spent, 4) for stage, spent in seconds.items()},
             fingerprint=dict(self._format.fingerprint),
             versions=_library_versions(),
+            warnings=count_by_kind(self._warned),
         )
+        write_warnings(parquet, self._warned)
         write_footer(parquet, part, self._format.program)
         parquet.close()
         self._before_commit()

@@ -21,7 +21,13 @@ import io
 
 import numpy as np
 
-from transforms.errors import CorruptImageError, ImageTooLargeError, one_line
+from transforms.errors import (
+    CorruptImageError,
+    ImageTooLargeError,
+    ImageWarning,
+    UnsupportedImageError,
+    one_line,
+)
 from transforms.images import jpeg
 from transforms.images.headers import ImageHeader, read_header
 from transforms.images.resize import resize
@@ -39,11 +45,13 @@ class DecodedImage:
         asked for, else float32 in [0, 1]. Where the model decodes images itself, a scalar array of
         bytes.
       width, height: of the source image, in pixels.
+      warnings: of the decoder, which decoded it all the same.
     """
 
     pixels: np.ndarray
     width: int
     height: int
+    warnings: tuple[ImageWarning, ...] = ()
 
 
 def decode_image(data: bytes, spec: ImageSpec) -> DecodedImage:
@@ -68,16 +76,16 @@ def decode_image(data: bytes, spec: ImageSpec) -> DecodedImage:
         stored = np.empty((), object)
         stored[()] = serialized_example(data) if spec.kind == "example" else data
         return DecodedImage(stored, header.width, header.height)
-    rgb = _decode(data, header, spec)
+    rgb, warnings = _decode(data, header, spec)
     height, width = rgb.shape[:2]
     if header.format == "JPEG":  # it may have been decoded smaller
         height, width = header.height, header.width
     if rgb.shape[:2] == (spec.height, spec.width):
-        return DecodedImage(rgb, width, height)
+        return DecodedImage(rgb, width, height, warnings)
     resized = resize(rgb, spec.height, spec.width)
     if spec.pixels == "uint8":
         resized = np.rint(resized * np.float32(255.0)).astype(np.uint8)
-    return DecodedImage(resized, width, height)
+    return DecodedImage(resized, width, height, warnings)
 
 
 def blank_images(count: int, spec: ImageSpec) -> np.ndarray:
@@ -101,39 +109,47 @@ def serialized_example(data: bytes) -> bytes:
     return example.SerializeToString()
 
 
-def _decode(data: bytes, header: ImageHeader, spec: ImageSpec) -> np.ndarray:
-    """uint8 [H, W, 3]."""
+def _decode(
+    data: bytes, header: ImageHeader, spec: ImageSpec
+) -> tuple[np.ndarray, tuple[ImageWarning, ...]]:
+    """uint8 [H, W, 3], and what the decoder warned of."""
     if header.format == "WebP" and header.animated:
-        return _decode_first_webp_frame(data)
+        return _decode_first_webp_frame(data), ()
     if header.format == "JPEG":
         if spec.decode == "fast":
             pixels = jpeg.fast_pixels(data, header, spec.height, spec.width)
         else:
             pixels = jpeg.exact_pixels(data, header)
         if pixels is not None:
-            return pixels
+            return pixels, ()
     if header.end:  # TensorFlow would unpack all frames of a GIF, and keep them in memory
         data = data[: header.end] + b";"
     tf, tf_errors = _tensorflow()
     # TensorFlow drops the alpha of every format but WebP by itself.
     channels = 4 if header.format == "WebP" and header.alpha else 3
     try:
-        with _without_warnings(header):
+        with _heard(header) as said:
             pixels = tf.raw_ops.DecodeImage(
                 contents=data, channels=channels, dtype=tf.uint8, expand_animations=False
             ).numpy()
-        return pixels[:, :, :3]
+        return pixels[:, :, :3], tuple(ImageWarning("jpeg", line) for line in said)
     except tf_errors as error:
+        variant = jpeg.variant(header) if header.format == "JPEG" else None
+        if variant:
+            raise UnsupportedImageError(f"{variant}; encode it anew as a usual one") from None
         raise CorruptImageError(
             f"truncated or damaged {header.format}: {one_line(error)}"
         ) from None
 
 
-def _without_warnings(header: ImageHeader) -> contextlib.AbstractContextManager[None]:
-    """An ordinary JPEG that comes this far is damaged: libjpeg says so, and not which one it is."""
-    if header.format == "JPEG" and jpeg.is_ordinary(header):
+def _heard(header: ImageHeader) -> contextlib.AbstractContextManager[list[str]]:
+    """Keeps what libjpeg says on stderr, without saying of which image; that list is filled then.
+
+    Few JPEGs come this far: those that are damaged or unusual.
+    """
+    if header.format == "JPEG":
         return native_stderr.without(native_stderr.LIBJPEG)
-    return contextlib.nullcontext()
+    return contextlib.nullcontext([])
 
 
 @functools.cache

@@ -37,7 +37,7 @@ _HEIF_BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"heix": "HEI
 # Each scan of a JPEG costs as much as the image has blocks, however few its bytes: 1,000 empty ones
 # keep a core busy for many seconds. Encoders write about ten.
 MAX_SCANS = 100
-_SOS, _EOI = 0xDA, 0xD9
+_SOS, _EOI, _SOF_LS = 0xDA, 0xD9, 0xF7
 # Neither a stuffed byte, a fill byte nor a marker that stands alone among the data.
 _SEGMENT = re.compile(rb"\xff([^\x00\x01\xff\xd0-\xd7])")
 
@@ -55,6 +55,7 @@ class ImageHeader:
       end: bytes of a GIF up to the end of its first frame, if nothing else needs to be unpacked.
       start_of_frame, components: of a JPEG, the marker that says how it is coded, and how many
         colour components it has.
+      precision: of a JPEG, bits of a sample.
     """
 
     format: Literal["JPEG", "PNG", "GIF", "BMP", "WebP"]
@@ -66,6 +67,7 @@ class ImageHeader:
     end: int | None = None
     start_of_frame: int = 0
     components: int = 0
+    precision: int = 8
 
 
 def read_header(data: bytes) -> ImageHeader:
@@ -107,10 +109,17 @@ def _jpeg_header(data: bytes) -> ImageHeader:
             continue
         (length,) = struct.unpack_from(">H", data, at)
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            height, width, components = struct.unpack_from(">HHB", data, at + 3)
+            precision, height, width, components = struct.unpack_from(">BHHB", data, at + 2)
             progressive = marker & 3 == 2
             _check_scans(data, at + length, 0 if progressive else components)
-            return ImageHeader("JPEG", width, height, start_of_frame=marker, components=components)
+            return ImageHeader(
+                *("JPEG", width, height),
+                start_of_frame=marker,
+                components=components,
+                precision=precision,
+            )
+        if marker == _SOF_LS:
+            raise UnsupportedImageError("JPEG-LS; JPEG, PNG, GIF, BMP and WebP are decoded")
         if marker in (0xD9, 0xDA):
             raise CorruptImageError("no frame header before the JPEG's data")
         at += length

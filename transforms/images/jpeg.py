@@ -26,6 +26,8 @@ from transforms.machine.tensorflow_import import import_tensorflow
 # Of the others TensorFlow refuses most, and libjpeg-turbo before 3.1.4.1 writes past its buffer
 # when it scales a lossless one.
 _FRAMES = (0xC0, 0xC1, 0xC2)
+_LOSSLESS = (0xC3, 0xC7, 0xCB, 0xCF)
+_HIERARCHICAL = (0xC5, 0xC6, 0xCD, 0xCE)
 _COMPONENTS = (1, 3)  # not CMYK: how that becomes RGB is TensorFlow's own
 
 # The sizes, of n/8 for any n, in which libjpeg-turbo decodes faster than in full.
@@ -62,7 +64,19 @@ def fast_pixels(data: bytes, header: ImageHeader, height: int, width: int) -> np
 
 def is_ordinary(header: ImageHeader) -> bool:
     """Whether a JPEG is of a kind that is decoded here, if it is whole."""
-    return header.start_of_frame in _FRAMES and header.components in _COMPONENTS
+    is_usual = header.start_of_frame in _FRAMES and header.precision == 8
+    return is_usual and header.components in _COMPONENTS
+
+
+def variant(header: ImageHeader) -> str | None:
+    """What makes a JPEG one that few programs decode, if anything does."""
+    if header.start_of_frame in _LOSSLESS:
+        return "a lossless JPEG"
+    if header.start_of_frame in _HIERARCHICAL:
+        return "a hierarchical JPEG"
+    if header.precision != 8:
+        return f"a {header.precision}-bit JPEG"
+    return None
 
 
 def _decode(data: bytes, header: ImageHeader, **options: int) -> np.ndarray | None:

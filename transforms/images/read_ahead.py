@@ -231,7 +231,8 @@ class _PendingBatch:
                 ref = dataclasses.replace(ref, version=stored.version)
             image = decode_image(stored.data, self._spec)
             self._buffer.put(position, image.pixels)
-            row = ImageRow(ref, image.width, image.height, stored.kept)
+            warnings = stored.warnings + image.warnings
+            row = ImageRow(ref, image.width, image.height, stored.kept, warnings)
         except Exception as failure:  # noqa: BLE001 - as above
             error = error_row(ref, stage, failure)
         finally:

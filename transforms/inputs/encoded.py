@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import NamedTuple, Protocol
 
+from transforms.errors import ImageWarning
 from transforms.refs import ImageRef
 
 
@@ -24,11 +25,19 @@ class ListedFile(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class EncodedImage:
-    """What was read of one ref: the encoded image, its kept values and the version that it had."""
+    """What was read of one ref.
+
+    Attributes:
+      data: the encoded image.
+      version: that it had.
+      kept: values of the kept columns.
+      warnings: of values that did not fit.
+    """
 
     data: bytes
     version: str
     kept: tuple[object, ...] = ()
+    warnings: tuple[ImageWarning, ...] = ()
 
 
 # Gives what is stored of an image, or raises what is wrong with it.

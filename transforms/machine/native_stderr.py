@@ -16,18 +16,34 @@ from collections.abc import Iterator
 # What libjpeg says of a damaged image, without naming it (jerror.h).
 LIBJPEG = (
     b"Application transferred",
+    b"Arithmetic table",
     b"Bogus ",
+    b"CCIR601 sampling",
     b"Corrupt JPEG data",
+    b"DCT ",
+    b"Didn't expect more than one scan",
     b"Empty JPEG image",
+    b"Fractional sampling",
+    b"Huffman ",
+    b"IDCT output block size",
+    b"Improper call to JPEG library",
     b"Inconsistent progression",
     b"Input file read error",
+    b"Insufficient memory",
     b"Invalid JPEG file",
     b"Invalid SOS parameters",
     b"Invalid component ID",
+    b"Invalid crop request",
     b"Invalid progressive",
+    b"JPEG datastream",
+    b"Maximum supported image dimension",
+    b"Missing Huffman",
     b"Not a JPEG file",
     b"Premature end of",
+    b"Quantization table",
+    b"Sampling factors",
     b"Sorry, there are legal restrictions",
+    b"Too many color components",
     b"Unknown Adobe color",
     b"Unsupported ",
     b"Warning: unknown JFIF",
@@ -49,13 +65,22 @@ def shown_if_it_fails() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def without(prefixes: tuple[bytes, ...]) -> Iterator[None]:
-    """Drops the lines that begin with one of `prefixes`; all others appear afterwards."""
+def without(prefixes: tuple[bytes, ...]) -> Iterator[list[str]]:
+    """Keeps the lines that begin with one of `prefixes`; all others appear afterwards.
+
+    Gives the list of those kept, each once, which is filled at the end.
+    """
+    kept: dict[str, None] = {}
+    given: list[str] = []
     with _held_back() as (held, real):
         try:
-            yield
+            yield given
         finally:
             lines = _read(held).splitlines(keepends=True)
+            for line in lines:
+                if line.startswith(prefixes):
+                    kept[line.decode(errors="backslashreplace").strip()] = None
+            given += kept
             told = b"".join(line for line in lines if not line.startswith(prefixes))
             _write(real, told)
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import itertools
 import pathlib
+import re
 import struct
+from collections.abc import Iterator
 
 import numpy as np
 import PIL.Image
 import pytest
+import simplejpeg
 
 from benchmarks.images import PHOTOS
 from tests.helpers.encoded_images import (
@@ -21,7 +24,7 @@ from tests.helpers.encoded_images import (
     tensorflow_pixels,
 )
 from tests.helpers.vectors import cosine
-from transforms.errors import CorruptImageError, ImageError
+from transforms.errors import ImageError, UnsupportedImageError
 from transforms.images import jpeg
 from transforms.images.decode import decode_image, read_header
 from transforms.images.resize import to_float
@@ -193,11 +196,79 @@ def test_an_unusual_jpeg_is_left_to_tensorflow(name: str):
         assert np.array_equal(decode_image(data, fast).pixels, decode_image(data, exact).pixels)
 
 
-def test_a_lossless_jpeg_is_an_error_as_in_tensorflow():
-    """Scaling one, libjpeg-turbo 3.1.2 would write past its buffer."""
-    for decode in ("exact", "fast"):
-        with pytest.raises(CorruptImageError):
-            decode_image(lossless(512, 512), ImageSpec(8, 8, decode=decode))
+def with_frame(marker: int, precision: int) -> bytes:
+    """A JPEG whose frame header says another process or other bits a sample."""
+    before, frame, after = split(saved(image(64, 64), "JPEG"), 0xC0)
+    return before + segment(marker, bytes([precision]) + frame[1:]) + after
+
+
+@pytest.mark.parametrize(
+    ("data", "variant"),
+    [
+        # Scaling one, libjpeg-turbo 3.1.2 would write past its buffer.
+        (lossless(512, 512), "a lossless JPEG"),
+        (with_frame(0xC3, 16), "a lossless JPEG"),
+        (with_frame(0xC1, 12), "a 12-bit JPEG"),
+        (with_frame(0xC2, 12), "a 12-bit JPEG"),
+        (with_frame(0xC5, 8), "a hierarchical JPEG"),
+        (with_frame(0xF7, 8), "JPEG-LS"),
+    ],
+    ids=["lossless", "lossless 16-bit", "12-bit", "progressive 12-bit", "hierarchical", "JPEG-LS"],
+)
+@pytest.mark.parametrize("decode", ["exact", "fast"])
+def test_a_jpeg_that_tensorflow_refuses_is_named(data: bytes, variant: str, decode, capfd):
+    with pytest.raises(UnsupportedImageError, match=f"^{variant}; "):
+        decode_image(data, ImageSpec(8, 8, decode=decode))
+    assert capfd.readouterr().err == ""
+
+
+# Warnings
+
+
+def flipped(data: bytes, wanted: int = 3) -> Iterator[bytes]:
+    """The JPEG with one flipped bit of its coded data, where libjpeg warns and decodes it."""
+    start = data.index(b"\xff\xda")
+    for at in range(start + 20, len(data) - 2):
+        damaged = bytearray(data)
+        damaged[at] ^= 0x40
+        if 0xFF in (data[at - 1], data[at], damaged[at]):
+            continue  # that would be another marker
+        try:
+            simplejpeg.decode_jpeg(bytes(damaged), fastdct=True, strict=True)
+        except ValueError:
+            yield bytes(damaged)
+            wanted -= 1
+        if not wanted:
+            return
+
+
+@pytest.mark.parametrize("decode", ["exact", "fast"])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_damaged_jpeg_that_decodes_has_a_warning(decode, progressive: bool, capfd):
+    data = saved(image(64, 64), "JPEG", progressive=progressive)
+    assert decode_image(data, ImageSpec(64, 64, decode=decode)).warnings == ()
+    found = list(flipped(data))
+    assert len(found) == 3
+    for damaged in found:
+        decoded = decode_image(damaged, ImageSpec(64, 64, decode=decode))
+        assert np.array_equal(decoded.pixels, tensorflow_pixels(damaged))
+        capfd.readouterr()  # of the line before
+        [warning, *_] = decode_image(damaged, ImageSpec(8, 8, decode=decode)).warnings
+        assert warning.kind == "jpeg"
+        assert re.match("Corrupt JPEG data|Premature end|Inconsistent progression", warning.message)
+        assert capfd.readouterr().err == ""
+
+
+def test_a_damaged_jpeg_of_an_unusual_kind_has_a_warning_too(capfd):
+    cmyk = UNUSUAL["CMYK"]
+    for data in (arithmetic(64, 64), cmyk[:200] + b"\x12\x34\x56" + cmyk[200:]):
+        try:
+            decoded = decode_image(data, ImageSpec(8, 8))
+        except ImageError:
+            continue
+        assert [w.kind for w in decoded.warnings] == ["jpeg"]
+    assert decode_image(cmyk, ImageSpec(8, 8)).warnings == ()
+    assert capfd.readouterr().err == ""
 
 
 # Fast

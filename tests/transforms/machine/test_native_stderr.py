@@ -13,10 +13,12 @@ from transforms.machine import native_stderr
 
 
 def test_known_lines_are_dropped_and_others_appear(capfd) -> None:
-    with native_stderr.without(native_stderr.LIBJPEG):
+    with native_stderr.without(native_stderr.LIBJPEG) as kept:
         os.write(
             2, b"Input file read error\nsomething else\nCorrupt JPEG data: 3 extraneous bytes\n"
         )
+        os.write(2, b"Input file read error\n")
+    assert kept == ["Input file read error", "Corrupt JPEG data: 3 extraneous bytes"]
     os.write(2, b"Input file read error\n")
     assert capfd.readouterr().err == "something else\nInput file read error\n"
 
