@@ -24,7 +24,7 @@ def fingerprint(
     part_format: PartFormat,
 ) -> tuple[tuple[str, str], ...]:
     """The settings that decide ids, numbers and columns, by name: what one output shares."""
-    kept = [f"{c.name}:{'list of ' if c.is_list else ''}{c.kind}" for c in part_format.kept]
+    kept = [str(column) for column in part_format.kept]
     names = "\n".join(part_format.class_names)
     entries = {
         "model": source.name if source.is_builtin else "SavedModel",

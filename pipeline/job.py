@@ -60,7 +60,7 @@ def run(options: RunOptions) -> int:
     dead_lease = lease.refuse_if_held(output)
     say("listing the inputs and loading the model")
     listing, source = _list_while_loading(options)
-    before = _engine_before(options, output)
+    before = _fingerprint_before(options, output)
     resolved = settings.resolve(options, source, listing.containers, before, listing.only_jpegs)
     say(*engine_lines(resolved))
     pipeline = _new_pipeline(options.beam)
@@ -241,15 +241,16 @@ def _list_while_loading(options: RunOptions) -> tuple[Listing, ModelSource]:
         pool.shutdown(wait=False)  # a mistake in the inputs is told at once
 
 
-def _engine_before(options: RunOptions, output: Output) -> str | None:
-    """The engine of the parts that are there, with which `--engine auto` stays."""
-    if options.engine.name != "auto" or options.output.overwrite:
-        return None
+def _fingerprint_before(options: RunOptions, output: Output) -> dict[str, str]:
+    """That of the parts that are there, as far as a run stays with it without being told."""
+    stays = options.engine.name == "auto" or options.input.keep
+    if not stays or options.output.overwrite:
+        return {}
     for name in storage.list_names(output.directory):
         if is_part_name(name):
             with contextlib.suppress(OSError, ValueError):  # told when all parts are checked
-                return read_part(output.path(name)).fingerprint.get("engine")
-    return None
+                return read_part(output.path(name)).fingerprint
+    return {}
 
 
 def _new_pipeline(options: PipelineOptions) -> beam.Pipeline:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 
 from pipeline import PROGRAM, __version__
 from pipeline.fingerprint import fingerprint
@@ -23,7 +24,9 @@ from transforms.engines.batch_size import measure_batch_size
 from transforms.errors import Message, Parameter, UserError, one_line
 from transforms.images.decode import blank_images
 from transforms.images.spec import ImageSpec
-from transforms.inputs.examples import ExampleSpec, check_feature, infer_columns
+from transforms.inputs import kept
+from transforms.inputs.examples import ExampleSpec
+from transforms.inputs.sampling import EXAMPLES_LOOKED_AT, FEW_EXAMPLES, look_at
 from transforms.models import builtin
 from transforms.models.loading import LoadedModel
 from transforms.models.source import ModelSource
@@ -77,7 +80,7 @@ def resolve(
     options: RunOptions,
     source: ModelSource,
     containers: list[str],
-    before: str | None = None,
+    before: Mapping[str, str] | None = None,
     only_jpegs: bool = False,
 ) -> Settings:
     """Loads the model, tries it on one blank image, and settles what the options leave open.
@@ -85,15 +88,18 @@ def resolve(
     Args:
       options: the command line.
       source: the model, as `open_model` has opened it.
-      containers: the TFRecord files among the inputs; the first gives the types of kept columns.
-      before: the engine of the parts that are there; `--engine auto` stays with it.
+      containers: the TFRecord files among the inputs; some of their Examples give the types of kept
+        columns that are not declared.
+      before: the fingerprint of the parts that are there; `--engine auto` stays with its engine,
+        `--keep` with its types.
       only_jpegs: whether all images are.
 
     Raises:
       UserError: the model cannot be used, or options do not fit it or each other.
     """
-    examples = _example_spec(options.input, containers)
-    chosen = _choose_engine(options.engine, options.pixels, source, before)
+    before = before or {}
+    examples = _example_spec(options.input, containers, before.get("keep", ""))
+    chosen = _choose_engine(options.engine, options.pixels, source, before.get("engine"))
     engine = engines.load(source, chosen.name, options.engine.precision)
     vector_width = _try_engine(engine, source.name, chosen.image, options.engine.batch_size)
     batch_size = options.engine.batch_size
@@ -177,19 +183,27 @@ def _choose_engine(
     raise AssertionError("there is always an engine")
 
 
-def _example_spec(options: InputOptions, containers: list[str]) -> ExampleSpec:
+def _example_spec(options: InputOptions, containers: list[str], before: str) -> ExampleSpec:
+    """What is read of Examples; types as declared, else as before, else as the Examples have them.
+
+    Args:
+      options: what to keep, and the keys.
+      containers: the TFRecord files.
+      before: kept columns of the parts that are there, as their fingerprint has them.
+    """
     if options.keep and not containers:
         raise UserError("--keep takes features of TFRecord files; there are none in the input")
     if options.id_key and not containers:
         raise UserError("--tfrecord_id_key: there are no TFRecord files in the input")
-    if containers:
-        check_feature(containers[0], Parameter("image_key", options.image_key))
+    there = {c.name: c for c in map(kept.declared, before.split(",")) if not isinstance(c, str)}
+    wanted = [there.get(one, one) if isinstance(one, str) else one for one in options.keep]
+    open_types = any(isinstance(one, str) for one in wanted)
+    seen = look_at(containers, EXAMPLES_LOOKED_AT if open_types else FEW_EXAMPLES)
+    seen.check(Parameter("image_key", options.image_key))
     if options.id_key:
-        check_feature(containers[0], Parameter("id_key", options.id_key))
+        seen.check(Parameter("id_key", options.id_key))
     return ExampleSpec(
-        image_key=options.image_key,
-        id_key=options.id_key,
-        keep=infer_columns(containers[0], list(options.keep)) if options.keep else (),
+        image_key=options.image_key, id_key=options.id_key, keep=seen.columns(wanted)
     )
 
 

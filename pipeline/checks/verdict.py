@@ -169,8 +169,8 @@ def _recompute(
 ) -> tuple[Recomputed, list[str]]:
     options = read_options([*arguments, "--output", output.directory])
     source = settings.open_model(options.model, options.engine)
-    before = checked.fingerprint.get("engine")
-    resolved = settings.resolve(options, source, sorted(checked.containers), before)
+    containers = sorted(checked.containers)
+    resolved = settings.resolve(options, source, containers, checked.fingerprint)
     now = dict(resolved.part_format.fingerprint)
     differing = run_record.differences(checked.fingerprint, now)
     problems = [f"{output.directory}: other settings now: {what}" for what in differing]

@@ -119,8 +119,9 @@ def _add_input(group: Any) -> None:
     )
     group.add_argument(
         "--keep",
-        metavar="A,B",
-        help="features of the tf.Example that become columns of the output",
+        metavar="A,B:TYPE",
+        help="features of the tf.Example that become columns; TYPE: int64, float, string, bytes, "
+        "list<float>, …, if it is not that of most Examples; a value that does not fit is null",
     )
     group.add_argument(
         "--label_from_parent",

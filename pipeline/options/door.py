@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from apache_beam.options.pipeline_options import TestOptions
 
 from pipeline.options import arguments, model, values, workers
+from transforms.inputs import kept
 from transforms.storage.secrets import masked
 
 
@@ -26,7 +27,7 @@ def read_options(words: Sequence[str]) -> values.RunOptions:
             format=parsed.input_format,
             image_key=parsed.tfrecord_image_key,
             id_key=parsed.tfrecord_id_key,
-            keep=tuple(name for name in (parsed.keep or "").split(",") if name),
+            keep=tuple(kept.declared(word) for word in (parsed.keep or "").split(",") if word),
             label_from_parent=parsed.label_from_parent,
             version=parsed.version,
         ),

@@ -13,6 +13,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from transforms.dataset.scores import Activation
 from transforms.engines import EngineChoice, Precision
 from transforms.images.spec import DecodeMode, PixelMode
+from transforms.inputs.kept import KeptColumn
 from transforms.inputs.listing import InputFormat
 from transforms.models.source import Pool, Task
 
@@ -28,7 +29,7 @@ class InputOptions:
       paths: files, directories, globs.
       format: what a file is.
       image_key, id_key: features of a `tf.Example`.
-      keep: features that become columns.
+      keep: features that become columns, by name or with their types.
       label_from_parent: whether the name of an image's directory becomes a column.
       version: what tells that an image has changed.
     """
@@ -37,7 +38,7 @@ class InputOptions:
     format: InputFormat
     image_key: str
     id_key: str | None
-    keep: tuple[str, ...]
+    keep: tuple[KeptColumn | str, ...]
     label_from_parent: bool
     version: Literal["mtime", "sha256"]
 

@@ -267,7 +267,7 @@ def test_a_mistyped_feature_is_told_before_anything_is_computed(
     for option in ("--tfrecord_image_key", "--tfrecord_id_key"):
         message = mistake(tiny_model, option, "imgae", containers=records)
         assert message.startswith(f"{option} imgae: ")
-        assert "they have box, caption, id, image/encoded" in message
+        assert "have box, caption, id, image/encoded" in message
     assert "no TFRecord files" in mistake(tiny_model, "--tfrecord_id_key", "id")
 
 
@@ -289,7 +289,7 @@ def test_a_kept_column_that_is_not_there_or_is_taken_is_refused(
     records = [write_examples(tmp_path / "data.tfrecord")]
     message = mistake(tiny_model, "--keep", "captoin", containers=records)
     assert message.startswith("--keep captoin: ")
-    assert "it has box, caption, id, image/encoded" in message
+    assert "have box, caption, id, image/encoded" in message
     message = mistake(tiny_model, "--keep", "caption,id", containers=records)
     assert message.startswith("--keep id: ")
 

@@ -10,7 +10,7 @@ import pyarrow as pa
 from transforms.batches import FeatureBatch, ImageRow
 from transforms.dataset import scores
 from transforms.errors import Parameter, UserError
-from transforms.inputs.examples import KeptColumn
+from transforms.inputs.kept import KeptColumn
 from transforms.models.source import Task
 
 _ARROW_TYPES = {

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from transforms.errors import RecordError
 from transforms.inputs import files
 from transforms.inputs.encoded import EncodedImage, ListedFile, Read
-from transforms.inputs.examples import Example, ExampleParser, ExampleSpec, example_ids
+from transforms.inputs.examples import ExampleSpec, example_ids, parse_example
 from transforms.inputs.patterns import FoundFile
 from transforms.inputs.tfrecord_file import Place, read_records, scan, where
 from transforms.refs import ImageRef
@@ -58,7 +58,7 @@ class RecordReader:
     """Reads records in order, in one thread: a container is one stream."""
 
     def __init__(self, refs: Sequence[ImageRef], max_bytes: int, examples: ExampleSpec):
-        self._parser = ExampleParser(examples)
+        self._spec = examples
         self._records = read_records(refs[0].uri, refs, max_bytes)
         self._thread = concurrent.futures.ThreadPoolExecutor(1, "records")
 
@@ -76,21 +76,18 @@ class RecordReader:
     def _read(self, refs: Sequence[ImageRef], then: Callable[[list[Read], float], None]) -> None:
         started = time.perf_counter()
         records = [next(self._records) for _ in refs]
-        parsed = iter(self._parser.parse([r for r in records if isinstance(r, bytes)]))
-        results: list[Example | Exception] = []
-        for ref, record in zip(refs, records, strict=True):
-            result = next(parsed) if isinstance(record, bytes) else record
-            if isinstance(record, bytes) and isinstance(result, RecordError):
-                result = RecordError(f"{where(ref)}: {result}")
-            results.append(result)
         reads: list[Read] = [
-            functools.partial(_example_or_raise, ref, result)
-            for ref, result in zip(refs, results, strict=True)
+            functools.partial(_parsed, ref, record, self._spec)
+            for ref, record in zip(refs, records, strict=True)
         ]
         then(reads, time.perf_counter() - started)
 
 
-def _example_or_raise(ref: ImageRef, result: Example | Exception) -> EncodedImage:
-    if isinstance(result, Exception):
-        raise result
-    return EncodedImage(result.image, ref.version, result.kept)
+def _parsed(ref: ImageRef, record: bytes | Exception, spec: ExampleSpec) -> EncodedImage:
+    if isinstance(record, Exception):
+        raise record
+    try:
+        example = parse_example(record, spec)
+    except RecordError as error:
+        raise RecordError(f"{where(ref)}: {error}") from None
+    return EncodedImage(example.image, ref.version, example.kept, example.warnings)

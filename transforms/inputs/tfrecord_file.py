@@ -69,7 +69,7 @@ def scan(path: str) -> Iterator[Place]:
     that can be found; reading it says what is wrong.
     """
     with open_records(path) as file:
-        compressed = _compressed(file)
+        compressed = is_compressed(file)
         size = None if compressed else _size(file)
         effort = Effort(returns=_INFLATIONS) if compressed else Effort()
         offset = 0
@@ -219,6 +219,11 @@ def _place(file: BinaryIO, offset: int, size: int | None) -> Place | None:
     else:
         complete = end <= size
     return Place(offset, length if complete else None)
+
+
+def is_compressed(file: BinaryIO) -> bool:
+    """Whether what `open_records` opened is a compressed stream."""
+    return _compressed(file) is not None
 
 
 def _compressed(file: BinaryIO) -> InflatedFile | None:

@@ -41,6 +41,7 @@ from transforms.images.spec import ImageSpec
 from transforms.infer import InferFeatures
 from transforms.inputs import examples as tf_examples
 from transforms.inputs.listing import list_images
+from transforms.inputs.sampling import look_at
 from transforms.models.source import ModelSource
 from transforms.refs import ImageRef
 from transforms.shards import Shard
@@ -89,7 +90,7 @@ def decode_records(
     path: pathlib.Path, batch_size: int, spec: ImageSpec = SPEC, keep: Sequence[str] = ()
 ) -> list[ImageBatch]:
     listing = list_images([str(path)], "tfrecord")
-    examples = tf_examples.ExampleSpec(keep=tf_examples.infer_columns(str(path), list(keep)))
+    examples = tf_examples.ExampleSpec(keep=look_at([str(path)]).columns(list(keep)))
     [shard] = shards.group_into_shards(listing.refs, 1000)
     return list(decode_shard(shard, spec, batch_size, examples))
 

@@ -13,10 +13,11 @@ from collections.abc import Callable
 import google_crc32c
 import pytest
 
-from tests.helpers.records import HEADER, TRAILER, Values, example, starts, write_records
-from transforms.errors import ImageTooLargeError, Parameter, RecordError, UserError
-from transforms.inputs import examples, tfrecord_file
-from transforms.inputs.examples import Example, ExampleParser, ExampleSpec, KeptColumn
+from tests.helpers.records import HEADER, TRAILER, example, starts, write_records
+from transforms.errors import ImageTooLargeError, RecordError
+from transforms.inputs import tfrecord_file
+from transforms.inputs.examples import Example, ExampleSpec, example_ids, parse_example
+from transforms.inputs.kept import KeptColumn
 from transforms.inputs.record_search import Effort, find_record
 from transforms.refs import ImageRef
 
@@ -57,11 +58,6 @@ def good(results: list[bytes | Exception]) -> list[bytes]:
 
 def errors(results: list[bytes | Exception]) -> list[Exception]:
     return [result for result in results if isinstance(result, Exception)]
-
-
-def shown(results: list[Example | RecordError]) -> list[object]:
-    """The image of each Example; the class of each error."""
-    return [r.image if isinstance(r, Example) else type(r) for r in results]
 
 
 # Finding records
@@ -385,12 +381,13 @@ def test_a_record_over_the_size_limit_is_not_read(tmp_path: pathlib.Path):
 # Parsing Examples
 
 
+def parse(record: bytes, *keep: KeptColumn) -> Example:
+    return parse_example(record, ExampleSpec(keep=keep))
+
+
 def test_the_image_is_read_from_its_feature():
-    records = [example(image=[b"one"], other=[1, 2]), example(image=[b"two"])]
-    assert ExampleParser(ExampleSpec()).parse(records) == [Example(b"one"), Example(b"two")]
-    png = ExampleParser(ExampleSpec(image_key="png"))
-    assert png.parse([example(png=[b"three"])]) == [Example(b"three")]
-    assert png.parse([]) == []
+    assert parse(example(image=[b"one"], other=[1, 2])) == Example(b"one")
+    assert parse_example(example(png=[b"two"]), ExampleSpec(image_key="png")) == Example(b"two")
 
 
 UNUSABLE = {
@@ -401,174 +398,15 @@ UNUSABLE = {
     "image of integers": (example(image=[1, 2]), "image/encoded"),
     "image of floats": (example(image=[0.5]), "image/encoded"),
     "two images": (example(image=[b"x", b"y"]), "holds 2 images"),
+    "no image in its feature": (example(image=[]), "image/encoded"),
 }
 
 
 @pytest.mark.parametrize("name", UNUSABLE)
 def test_an_unusable_example_is_an_error_that_says_why(name: str):
     record, why = UNUSABLE[name]
-    [error] = ExampleParser(ExampleSpec()).parse([record])
-    assert isinstance(error, RecordError)
-    assert why in str(error)
-
-
-@pytest.mark.parametrize("name", UNUSABLE)
-@pytest.mark.parametrize("position", range(4))
-def test_an_unusable_example_costs_itself_only_and_the_order_stays(name: str, position: int):
-    records = [example(image=[b"%d" % number]) for number in range(3)]
-    records.insert(position, UNUSABLE[name][0])
-    expected: list[object] = [b"0", b"1", b"2"]
-    expected.insert(position, RecordError)
-    parser = ExampleParser(ExampleSpec())
-    assert shown(parser.parse(records)) == expected
-    assert shown(parser.parse(records)) == expected  # and nothing stays behind in the parser
-
-
-def test_batches_of_good_and_unusable_examples_keep_their_order():
-    chance = random.Random(0)
-    parser = ExampleParser(ExampleSpec(keep=(KeptColumn("number", "int64"),)))
-    unusable = [record for record, _ in UNUSABLE.values()]
-    unusable += [example(image=[b"x"], number=[0.5]), example(image=[b"x"], number=[1, 2])]
-    for _ in range(50):
-        records, expected = [], []
-        for number in range(chance.randrange(1, 9)):
-            if chance.random() < 0.3:
-                records.append(chance.choice(unusable))
-                expected.append(RecordError)
-            else:
-                records.append(example(image=[b"%d" % number], number=[number]))
-                expected.append(Example(b"%d" % number, (number,)))
-        parsed = parser.parse(records)
-        results = [r if isinstance(r, Example) else type(r) for r in parsed]
-        assert results == expected
-
-
-# Kept columns
-
-
-@pytest.mark.parametrize(
-    ("column", "values", "kept"),
-    [
-        (KeptColumn("c", "string"), ["Zürich".encode()], "Zürich"),
-        (KeptColumn("c", "string", True), [b"a", "ü".encode()], ["a", "ü"]),
-        (KeptColumn("c", "binary"), [b"\xff\0"], b"\xff\0"),
-        (KeptColumn("c", "binary", True), [b"\xff", b""], [b"\xff", b""]),
-        (KeptColumn("c", "int64"), [-(2**63)], -(2**63)),
-        (KeptColumn("c", "int64", True), [1, 2**63 - 1], [1, 2**63 - 1]),
-        (KeptColumn("c", "float32"), [0.5], 0.5),
-        (KeptColumn("c", "float32", True), [0.25, -2.0, 1e30], [0.25, -2.0, pytest.approx(1e30)]),
-        (KeptColumn("c", "int64", True), [7], [7]),
-    ],
-)
-def test_a_kept_feature_becomes_a_value_of_its_type(column: KeptColumn, values: Values, kept):
-    parser = ExampleParser(ExampleSpec(keep=(column,)))
-    [parsed] = parser.parse([example(image=[b"x"], c=values)])
-    assert isinstance(parsed, Example)
-    assert parsed.kept == (kept,)
-    assert type(parsed.kept[0]) is type(kept)
-
-
-def test_a_kept_feature_that_an_example_lacks_is_none():
-    columns = [
-        KeptColumn(f"{kind} {is_list}", kind, is_list)
-        for kind in ("string", "binary", "int64", "float32")
-        for is_list in (False, True)
-    ]
-    parser = ExampleParser(ExampleSpec(keep=tuple(columns)))
-    assert parser.parse([example(image=[b"x"])]) == [Example(b"x", (None,) * 8)]
-
-
-def test_kept_values_come_in_the_order_asked_for():
-    keep = (KeptColumn("b", "int64"), KeptColumn("a", "string"))
-    parsed = ExampleParser(ExampleSpec(keep=keep)).parse([example(image=[b"x"], a=[b"A"], b=[1])])
-    assert parsed == [Example(b"x", (1, "A"))]
-
-
-@pytest.mark.parametrize(
-    ("column", "values"),
-    [
-        (KeptColumn("c", "string"), [5]),
-        (KeptColumn("c", "int64"), [b"five"]),
-        (KeptColumn("c", "float32"), [5]),
-        (KeptColumn("c", "string"), [b"a", b"b"]),
-        (KeptColumn("c", "int64"), [1, 2]),
-        (KeptColumn("c", "string"), [b"caf\xe9"]),
-        (KeptColumn("c", "string", True), [b"cafe", b"caf\xe9"]),
-    ],
-)
-def test_another_type_than_the_columns_is_an_error_that_names_the_feature(
-    column: KeptColumn, values: Values
-):
-    parser = ExampleParser(ExampleSpec(keep=(column,)))
-    before, other, after = parser.parse(
-        [example(image=[b"1"]), example(image=[b"2"], c=values), example(image=[b"3"])]
-    )
-    assert (before, after) == (Example(b"1", (None,)), Example(b"3", (None,)))
-    assert isinstance(other, RecordError)
-    assert "'c'" in str(other) or '"c"' in str(other)
-
-
-# The types of kept columns
-
-
-def test_column_types_are_those_of_the_first_example(tmp_path: pathlib.Path):
-    first = example(
-        image=[b"x"],
-        text=[b"a"],
-        texts=[b"a", b"b"],
-        raw=[b"\xff"],
-        number=[1],
-        numbers=[1, 2],
-        score=[0.5],
-        scores=[0.5, 1.5],
-    )
-    path = write_records(tmp_path / "a.tfrecord", [first, example(text=[1])])
-    names = ["scores", "text", "texts", "raw", "number", "numbers", "score"]
-    assert examples.infer_columns(path, names) == (
-        KeptColumn("scores", "float32", True),
-        KeptColumn("text", "string"),
-        KeptColumn("texts", "string", True),
-        KeptColumn("raw", "binary"),
-        KeptColumn("number", "int64"),
-        KeptColumn("numbers", "int64", True),
-        KeptColumn("score", "float32"),
-    )
-
-
-def test_column_types_come_from_the_first_example_that_can_be_read(tmp_path: pathlib.Path):
-    records = [example(text=[b"x" * 90]), b"no proto", example(text=[7])]
-    path = write_records(tmp_path / "a.tfrecord.gz", records)
-    flip(path, HEADER + 40)
-    assert examples.infer_columns(path, ["text"]) == (KeptColumn("text", "int64"),)
-
-
-def test_a_feature_that_is_not_there_is_a_mistake_that_lists_what_is(tmp_path: pathlib.Path):
-    path = write_records(tmp_path / "a.tfrecord", [example(image=[b"x"], caption=[b"a cat"])])
-    with pytest.raises(UserError) as caught:
-        examples.infer_columns(path, ["capton", "caption", "width"])
-    text = str(caught.value)
-    assert caught.value.subject == Parameter("keep", "capton,width")
-    assert text.startswith("keep capton,width: ")
-    assert path in text
-    assert "caption, image/encoded" in text
-
-
-@pytest.mark.parametrize("content", [b"", b"id,label\n1,cat\n" * 3, gzip.compress(b"", mtime=0)])
-def test_no_readable_example_is_a_mistake_that_names_the_file(
-    tmp_path: pathlib.Path, content: bytes
-):
-    path = tmp_path / "a.tfrecord"
-    path.write_bytes(content)
-    with pytest.raises(UserError, match=f"^keep: {path} holds no readable tf.Example"):
-        examples.infer_columns(str(path), ["label"])
-
-
-def test_a_file_that_cannot_be_opened_is_a_mistake_that_names_it(tmp_path: pathlib.Path):
-    path = tmp_path / "a.tfrecord"
-    path.symlink_to("nowhere")
-    with pytest.raises(UserError, match=f"^{path}: cannot be read: ") as caught:
-        examples.infer_columns(str(path), ["label"])
-    assert caught.value.subject == str(path)
+    with pytest.raises(RecordError, match=why):
+        parse(record)
 
 
 # Ids
@@ -586,7 +424,7 @@ def test_ids_are_read_with_the_places_of_their_records(tmp_path: pathlib.Path):
         example(id=[b"last"]),
     ]
     path = write_records(tmp_path / "a.tfrecord", records)
-    found = list(examples.example_ids(path, "id"))
+    found = list(example_ids(path, "id"))
     assert [place for place, _ in found] == list(tfrecord_file.scan(path))
     ids = [value for _, value in found]
     assert ids[:2] + ids[-1:] == ["Zürich", "-5", "last"]
@@ -597,5 +435,5 @@ def test_ids_around_a_damaged_length_are_read(tmp_path: pathlib.Path):
     records = [example(id=[b"%d" % number]) for number in range(4)]
     path = write_records(tmp_path / "a.tfrecord", records)
     flip(path, starts(records)[2])
-    ids = [value for _, value in examples.example_ids(path, "id")]
+    ids = [value for _, value in example_ids(path, "id")]
     assert ids == ["0", "1", "", "3"]
