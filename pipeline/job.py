@@ -22,7 +22,7 @@ from pipeline.output import accounting, lease, publish, run_record
 from pipeline.output.directory import Output, open_output
 from pipeline.output.previous import Keeping
 from pipeline.output.publish import Look
-from pipeline.planning.inputs import list_inputs
+from pipeline.planning.inputs import list_inputs, lost_text
 from pipeline.planning.plan import LimitError, Plan, make_plan, plan_line
 from pipeline.planning.shards import plan_shards
 from pipeline.settings import Settings
@@ -202,6 +202,8 @@ def _plan(options: RunOptions, listing: Listing, resolved: Settings, output: Out
             "Nothing was changed"
         )
     say(plan_line(plan, mode) + passed_over_text(listing.passed_over))
+    if listing.unreadable:
+        say(lost_text(listing.unreadable))
     return plan
 
 

@@ -165,5 +165,7 @@ def test_a_record_that_changes_in_its_place_while_it_is_read_is_an_error(
     changing(replace, 1)
     batches, errors = decoded(refs)
     assert not any(batch.rows for batch in batches)
-    assert {error.error_type for error in errors} == {"RecordError"}
+    assert {(error.error_type, error.transient) for error in errors} == {
+        ("InputChangedError", True)
+    }
     assert all("has changed since it was listed" in error.message for error in errors)

@@ -208,6 +208,8 @@ def test_images_that_cannot_be_found_are_no_success_unless_allowed(
     path.write_bytes(with_damaged_length(tmp_path, 6))
     command = ["--input", path, "--output", out, "--model", tiny_model]
     lost = f"{record_bytes(6):,} bytes in {path} cannot be read, about 1 image"
+    dry = run_here(*command, "--dry_run")
+    assert (dry.code, lost in dry.err) == (0, True)
     for _ in range(2):  # another night changes nothing: they are still not found
         done = run_here(*command)
         assert done.code == 1

@@ -115,7 +115,7 @@ def read_records(
         for ref in refs:
             by_file = ref.version and not is_content_version(ref.version)
             if now and by_file and now.version != ref.version:
-                yield RecordError(_CHANGED)  # other records may lie there now
+                yield InputChangedError(_CHANGED)  # other records may lie there now
                 continue
             data: bytes | Exception
             try:
@@ -126,7 +126,7 @@ def read_records(
                 )
             except Exception as error:  # noqa: BLE001 - a filesystem may raise anything
                 data = error
-            yield RecordError(_CHANGED) if _has_changed(path, ref, data) else data
+            yield InputChangedError(_CHANGED) if _has_changed(path, ref, data) else data
 
 
 def _has_changed(path: str, ref: ImageRef, data: bytes | Exception) -> bool:

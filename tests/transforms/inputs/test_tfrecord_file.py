@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import itertools
 import pathlib
 import random
 import struct
@@ -267,6 +268,38 @@ def test_bytes_that_are_missing_or_too_many_cost_what_they_hit(
         assert gaps(path)[0][0] == at[3]
     assert isinstance(results[3], RecordError)
     assert "record 3 at byte" in str(results[3])
+
+
+@pytest.mark.parametrize("compression", ["", "ZLIB"])
+@pytest.mark.parametrize("seed", range(40))
+def test_whatever_happens_to_a_file_each_record_that_is_left_whole_is_read(
+    tmp_path: pathlib.Path, seed: int, compression: str
+):
+    """But for one that lies where the bytes that are missing before it make its end another's."""
+    chance = random.Random(seed)
+    records = [bytes([n]) + chance.randbytes(chance.choice([0, 1, 30, 400])) for n in range(12)]
+    path = write_records(tmp_path / "a.tfrecord", records, compression)
+    pack, unpack = PACK[compression]
+    whole = unpack(pathlib.Path(path).read_bytes())
+    pieces = [whole[at:end] for at, end in itertools.pairwise([*starts(records), len(whole)])]
+    hit = chance.sample(range(12), chance.choice([1, 2, 4]))
+    for number in hit:
+        piece, at = pieces[number], chance.randrange(len(pieces[number]))
+        to = chance.randrange(at + 1, len(piece) + 1)
+        flipped = piece[:at] + bytes([piece[at] ^ 1 << chance.randrange(8)]) + piece[at + 1 :]
+        shorter = piece[:at] + piece[to:]
+        longer = piece[:at] + chance.randbytes(chance.choice([1, 9, 500])) + piece[at:]
+        blank = piece[:at] + bytes(to - at) + piece[to:]
+        pieces[number] = chance.choice([flipped, shorter, longer, blank])
+    data = b"".join(pieces)
+    pathlib.Path(path).write_bytes(pack(data))
+    found = good(read_all(path))
+    assert [record for record in records if record in found] == found
+    assert {record for n, record in enumerate(records) if n not in hit} <= set(found)
+    places = list(tfrecord_file.scan(path))
+    sizes = [place.lost or HEADER + (place.length or 0) + TRAILER for place in places]
+    assert [place.offset for place in places] == [sum(sizes[:n]) for n in range(len(places))]
+    assert sum(sizes) == len(data)
 
 
 def test_what_only_looks_like_a_header_is_not_taken_for_one(tmp_path: pathlib.Path):
