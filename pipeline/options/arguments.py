@@ -10,12 +10,11 @@ from typing import Any
 from apache_beam.options.pipeline_options import PipelineOptions, StandardOptions
 
 import runners
-from pipeline.options import flags, model, types, workers
+from pipeline.options import flags, inputs, model, types, workers
 from pipeline.options.keeping import add_keeping
 from pipeline.options.parser import Parser
 from transforms.engines import parity
 from transforms.errors import UserError
-from transforms.images.spec import DEFAULT_MAX_FILE_BYTES, DEFAULT_MAX_PIXELS
 from transforms.models import builtin
 
 EPILOG = """\
@@ -31,7 +30,7 @@ class ImageOptions(PipelineOptions):
 
     @classmethod
     def _add_argparse_args(cls, parser: argparse.ArgumentParser) -> None:
-        _add_input(parser.add_argument_group("input"))
+        inputs.add_input_arguments(parser.add_argument_group("input"))
         _add_model(parser.add_argument_group("model"))
         _add_output(parser.add_argument_group("output"))
         workers.add_worker_arguments(parser.add_argument_group("workers on other machines"))
@@ -88,68 +87,6 @@ def own_parser() -> argparse.ArgumentParser:
     )
     ImageOptions._add_argparse_args(parser)
     return parser
-
-
-def _add_input(group: Any) -> None:
-    group.add_argument(
-        "--input",
-        action="extend",
-        nargs="+",
-        metavar="PATH",
-        help="file, directory (searched recursively for images), quoted glob or TFRecord file, "
-        "local or gs:// s3://; may be repeated",
-    )
-    group.add_argument(
-        "--input_format",
-        choices=["auto", "files", "tfrecord"],
-        default="auto",
-        help="what a file is; auto: a TFRecord file if .tfrecord or .tfrec is in its name, "
-        "else an image (default: %(default)s)",
-    )
-    group.add_argument(
-        "--tfrecord_image_key",
-        default="image/encoded",
-        metavar="KEY",
-        help="feature of the tf.Example with the encoded image (default: %(default)s)",
-    )
-    group.add_argument(
-        "--tfrecord_id_key",
-        metavar="KEY",
-        help="feature of the tf.Example that becomes the id (default: FILE#INDEX)",
-    )
-    group.add_argument(
-        "--keep",
-        metavar="A,B:TYPE",
-        help="features of the tf.Example that become columns; TYPE: int64, float, string, bytes, "
-        "list<float>, …, if it is not that of most Examples; a value that does not fit is null",
-    )
-    group.add_argument(
-        "--label_from_parent",
-        action="store_true",
-        help="add a label column with the name of the directory that the image is in",
-    )
-    group.add_argument(
-        "--version",
-        choices=["mtime", "sha256"],
-        default="mtime",
-        help="what tells that an image has changed: size and modification time (or etag), or its "
-        "bytes, which are read for it (default: %(default)s); --version alone prints the program's",
-    )
-    group.add_argument(
-        "--max_pixels",
-        type=types.positive,
-        default=DEFAULT_MAX_PIXELS,
-        metavar="N",
-        help="largest width x height that is decoded, checked in the image's header "
-        "(default: %(default)s)",
-    )
-    group.add_argument(
-        "--max_file_bytes",
-        type=types.positive,
-        default=DEFAULT_MAX_FILE_BYTES,
-        metavar="N",
-        help="largest encoded image that is read, in bytes (default: %(default)s)",
-    )
 
 
 def _add_model(group: Any) -> None:

@@ -17,8 +17,10 @@ from transforms.batches import ImageBatch
 from transforms.errors import ErrorRow
 from transforms.images.read_ahead import decode_shard
 from transforms.images.spec import ImageSpec
+from transforms.inputs import examples
 from transforms.inputs.listing import list_images
-from transforms.refs import ImageRef
+from transforms.inputs.tfrecord_file import Place, scan
+from transforms.refs import ImageRef, Unreadable
 from transforms.shards import Shard
 from transforms.storage import retries
 
@@ -165,7 +167,24 @@ def test_a_record_that_changes_in_its_place_while_it_is_read_is_an_error(
     changing(replace, 1)
     batches, errors = decoded(refs)
     assert not any(batch.rows for batch in batches)
-    assert {(error.error_type, error.transient) for error in errors} == {
-        ("InputChangedError", True)
-    }
+    assert {error.error_type for error in errors} == {"InputChangedError"}
+    assert all(error.transient for error in errors)
     assert all("has changed since it was listed" in error.message for error in errors)
+
+
+def test_a_container_that_is_cut_while_it_is_listed_is_listed_again(
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.tfrecord"
+    write_records(path, [example(image=[b"x" * 90], id=[n]) for n in range(4)])
+    whole = path.stat().st_size
+
+    def scan_and_cut(name: str) -> list[Place]:
+        places = list(scan(name))
+        os.truncate(path, whole - 30)
+        return places
+
+    monkeypatch.setattr(examples, "scan", scan_and_cut)
+    listing = list_images([str(path)], id_key="id")
+    assert [ref.id for ref in listing.refs] == ["0", "1", "2", f"{path}#3"]
+    assert listing.unreadable == [Unreadable(str(path), whole // 4 - 30, images=1)]

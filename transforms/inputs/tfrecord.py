@@ -7,7 +7,7 @@ import functools
 import time
 from collections.abc import Callable, Sequence
 
-from transforms.errors import RecordError
+from transforms.errors import InputChangedError, RecordError
 from transforms.inputs import files
 from transforms.inputs.encoded import EncodedImage, ListedFile, Read
 from transforms.inputs.examples import ExampleSpec, example_ids, parse_example
@@ -44,7 +44,7 @@ def list_refs(file: FoundFile, label: str | None, id_key: str | None = None) -> 
                 ImageRef(image_id, file.uri, file.version, length, index, at, label, problem)
             )
             lost += place.lost
-    except OSError:
+    except (OSError, InputChangedError):
         return ListedFile(files.list_refs(file, label).refs, file.size or 0)
     return ListedFile(refs, lost or None)
 

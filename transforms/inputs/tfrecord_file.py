@@ -182,6 +182,8 @@ def _read_record(file: BinaryIO, ref: ImageRef, max_bytes: int) -> bytes:
     header = file.read(HEADER_BYTES)
     place = where(ref)
     length = record_length(header)
+    if length is None and ref.size is not None:
+        raise InputChangedError(f"{place} is no record, and was one when it was listed")
     if length is None:
         what = "is cut off" if len(header) < HEADER_BYTES else "has a damaged length"
         raise RecordError(f"{place} {what}: nothing can be read up to the next record, if any")
