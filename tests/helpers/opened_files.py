@@ -1,4 +1,4 @@
-"""How often the files of a directory are opened, by whatever process: the kernel counts."""
+"""How often the files of directories are opened, by whatever process: the kernel counts."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ _HEADER = struct.Struct("iIII")
 class OpenedFiles:
     """Counts while it is used as a context manager."""
 
-    def __init__(self, directory: pathlib.Path):
-        self._directory = directory
+    def __init__(self, *directories: pathlib.Path):
+        self._directories = directories
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._count = 0
         self._lock = threading.Lock()
@@ -27,8 +27,9 @@ class OpenedFiles:
 
     def __enter__(self) -> OpenedFiles:
         self._handle = self._libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
-        watch = self._libc.inotify_add_watch(self._handle, bytes(self._directory), _IN_OPEN)
-        assert self._handle >= 0 and watch >= 0, os.strerror(ctypes.get_errno())
+        for directory in self._directories:
+            watch = self._libc.inotify_add_watch(self._handle, bytes(directory), _IN_OPEN)
+            assert watch >= 0, os.strerror(ctypes.get_errno())
         self._thread = threading.Thread(target=self._read, name="opened files")
         self._thread.start()
         return self
