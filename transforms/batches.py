@@ -8,15 +8,29 @@ from __future__ import annotations
 
 import dataclasses
 import pickle
+from typing import Literal
 
 import apache_beam as beam
 import numpy as np
 
-from transforms.errors import ErrorRow, ImageWarning
+from transforms.errors import ErrorRow
 from transforms.refs import ImageRef
 
 # Of the metrics of all steps.
 METRICS_NAMESPACE = "image_features"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ImageWarning:
+    """What was wrong with an image that is a row all the same.
+
+    Attributes:
+      kind: `jpeg`: libjpeg warned of its data; `keep`: a value for a kept column did not fit.
+      message: on one line.
+    """
+
+    kind: Literal["jpeg", "keep"]
+    message: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

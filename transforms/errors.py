@@ -242,19 +242,6 @@ def was_read(stage: str, error_type: str) -> bool:
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class ImageWarning:
-    """What was wrong with an image that is a row all the same.
-
-    Attributes:
-      kind: `jpeg`: libjpeg warned of its data; `keep`: a value for a kept column did not fit.
-      message: on one line.
-    """
-
-    kind: Literal["jpeg", "keep"]
-    message: str
-
-
-@dataclasses.dataclass(frozen=True, slots=True)
 class ErrorRow:
     """One image that did not become a row: which, where in the pipeline, and why.
 

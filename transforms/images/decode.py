@@ -21,10 +21,10 @@ import io
 
 import numpy as np
 
+from transforms.batches import ImageWarning
 from transforms.errors import (
     CorruptImageError,
     ImageTooLargeError,
-    ImageWarning,
     UnsupportedImageError,
     one_line,
 )

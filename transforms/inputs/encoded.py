@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from typing import NamedTuple, Protocol
 
-from transforms.errors import ImageWarning
+from transforms.batches import ImageWarning
 from transforms.refs import ImageRef
 
 

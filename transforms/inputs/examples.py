@@ -8,7 +8,8 @@ import functools
 from collections.abc import Iterator
 from typing import Any
 
-from transforms.errors import ImageWarning, RecordError, one_line
+from transforms.batches import ImageWarning
+from transforms.errors import RecordError, one_line
 from transforms.inputs.kept import KeptColumn, MisfitError, kept_value
 from transforms.inputs.tfrecord_file import Place, read_records, scan
 from transforms.machine.tensorflow_import import import_tensorflow

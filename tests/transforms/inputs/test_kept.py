@@ -8,7 +8,8 @@ import pathlib
 import pytest
 
 from tests.helpers.records import HEADER, Values, example, starts, write_records
-from transforms.errors import ImageWarning, Parameter, UserError
+from transforms.batches import ImageWarning
+from transforms.errors import Parameter, UserError
 from transforms.inputs.examples import Example, ExampleSpec, example_features, parse_example
 from transforms.inputs.kept import FeaturesSeen, KeptColumn, declared
 from transforms.inputs.sampling import EXAMPLES_LOOKED_AT, look_at
