@@ -12,6 +12,7 @@ import traceback
 from pipeline.output.disk import disk_is_full
 from pipeline.terminal.errors import told
 from transforms.errors import noted, one_line
+from transforms.storage.secrets import masked
 
 _STEP = re.compile(r" ?\[while running '([^']*)'\]")
 _FRAME = re.compile(r'^  File ".*", line \d+, in .*$', re.MULTILINE)
@@ -71,7 +72,7 @@ def cause(error: BaseException) -> Cause:
 
 def keep_traceback(error: BaseException) -> str | None:
     """Writes the traceback to a new file; returns where, None where there is no room."""
-    told = "".join(traceback.format_exception(error))
+    told = masked("".join(traceback.format_exception(error)))
     try:
         with tempfile.NamedTemporaryFile(
             "w",

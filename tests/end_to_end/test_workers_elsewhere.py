@@ -35,7 +35,7 @@ def prism() -> pathlib.Path:
 
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[str]:
-    with object_stores.gcs_with_batches() as store:
+    with object_stores.gcs() as store:
         yield store.uri
 
 

@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import glob
 import hashlib
 import os
 import shutil
 from collections.abc import Callable
-
-from apache_beam.io.filesystems import FileSystems
 
 from transforms import storage
 from transforms.errors import UserError
@@ -72,22 +69,23 @@ def for_other_machines(source: ModelSource, location: str | None) -> ModelSource
 def _upload_once(
     source: ModelSource, uri: str, size: int, digest: str, write: Callable[[str], object]
 ) -> None:
-    [there] = FileSystems.match([glob.escape(uri)])
-    for file in there.metadata_list:
-        if file.size_in_bytes != size:
-            raise UserError(
-                f"{uri} has {file.size_in_bytes:,} bytes and not the {size:,} of the model: "
-                "delete it; it is uploaded again",
-                subject=source.subject,
-            )
+    there = storage.find(uri)
+    if there is not None and there.size != size:
+        raise UserError(
+            f"{uri} has {there.size:,} bytes and not the {size:,} of the model: delete it; it is "
+            "uploaded again",
+            subject=source.subject,
+        )
+    if there is not None:
         return
-
-    def write_checked(local_path: str) -> None:
-        write(local_path)
-        if storage.checksum(local_path) != f"sha256:{digest}":
+    pending = storage.PendingFile(uri)
+    try:
+        write(pending.local_path)
+        if storage.checksum(pending.local_path) != f"sha256:{digest}":
             raise UserError("has changed while it was read: start again", subject=source.subject)
-
-    storage.write_atomically(uri, write_checked)
+        pending.commit()  # whoever was first has uploaded the same
+    finally:
+        pending.discard()
 
 
 def _write_archive(path: str, target: str) -> None:
