@@ -226,6 +226,18 @@ class InferenceError(ImageError):
     """The model itself fails on this one image."""
 
 
+class InfiniteAnswerError(InferenceError):
+    """The model answers infinity to this image: what it computes overflows its precision."""
+
+
+class ModelFailedError(RuntimeError):
+    """The model fails whatever it is given: no image is at fault, and none gets an error row.
+
+    The device is gone, memory is short, a file of the model was removed. It fails the bundle, which
+    the runner tries again, perhaps elsewhere.
+    """
+
+
 # Of what was read, and not that it could not be read.
 _ABOUT_CONTENT = frozenset(
     kind.__name__ for kind in (EmptyImageError, ImageTooLargeError, RecordError)

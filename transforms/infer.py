@@ -13,11 +13,22 @@ from apache_beam.ml.inference.base import ModelHandler, PredictionResult, RunInf
 
 from transforms import engines
 from transforms.batches import FeatureBatch, ImageBatch, StageSeconds
-from transforms.errors import InferenceError, error_row, one_line
+from transforms.errors import (
+    InferenceError,
+    InfiniteAnswerError,
+    ModelFailedError,
+    error_row,
+    one_line,
+)
+from transforms.images.decode import blank_images
+from transforms.images.spec import ImageSpec
 from transforms.machine import tally
 from transforms.models import builtin, staging
 from transforms.models.loading import LoadedModel
 from transforms.models.source import ModelSource
+
+# TensorFlow's errors that speak of a device or its memory, and not of what was computed.
+_OF_THE_MACHINE = frozenset({"InternalError", "ResourceExhaustedError", "UnavailableError"})
 
 # float32 [B, N] for images [B, H, W, 3]; an `Engine`, or any function that does the same.
 ModelFunction = Callable[[np.ndarray], np.ndarray]
@@ -65,7 +76,8 @@ class SavedModelHandler(ModelHandler[Images, Answer, ModelFunction]):
 
     On `ImageBatch`es, which `DecodeShards` makes, it must be the outermost handler and
     `with_no_batching()`: wrappers such as `KeyedModelHandler` forget that. A batch on which the
-    model fails is halved until the images that make it fail are alone; these become error rows.
+    model fails is halved until the images that make it fail are alone; these become error rows. If
+    the model fails on a blank image as well, it raises: then no image is at fault.
 
     Args:
       model: which model: a handle as `transforms.models.staging` takes it, or a `ModelSource` with
@@ -150,6 +162,7 @@ class SavedModelHandler(ModelHandler[Images, Answer, ModelFunction]):
 
         Raises:
           ValueError: the arrays are not images of one shape.
+          ModelFailedError: on an `ImageBatch`, the model fails on all.
           Exception: whatever the model raises on arrays.
         """
         if isinstance(batch, ImageBatch):
@@ -185,20 +198,25 @@ def _check_size(model: ModelFunction, height: int, width: int) -> None:
 
 
 def infer(batch: ImageBatch, engine: ModelFunction) -> FeatureBatch:
-    """Runs one batch through the engine, and what fails in it image by image."""
+    """Runs one batch through the engine, and what fails in it image by image.
+
+    Raises:
+      ModelFailedError: the model fails on a blank image as well, so that no image is at fault.
+    """
     started = time.perf_counter()
     arrays, failures = _bisect(batch.images, 0, engine)
+    if failures and failures[-1][0] == len(batch.rows) - 1:  # it may be failing from here on
+        _refuse_if_it_fails_on_all(batch.images, engine)
     features = np.concatenate(arrays) if arrays else np.empty((0, 0), np.float32)
-    numbers = np.logical_not(np.isnan(features).any(axis=1))
-    if not numbers.all():
+    finite = np.isfinite(features).all(axis=1)
+    if not finite.all():
         failed = dict(failures)
         answered = [at for at in range(len(batch.rows)) if at not in failed]
-        nan = InferenceError("the model answers NaN")
-        failures += [(at, nan) for at, ok in zip(answered, numbers, strict=True) if not ok]
-        features = features[numbers]
+        failures += [(answered[at], _no_number(features[at])) for at in np.flatnonzero(~finite)]
+        features = features[finite]
     failed = dict(failures)
     errors = [
-        error_row(batch.rows[position].ref, "infer", InferenceError(one_line(failure)))
+        error_row(batch.rows[position].ref, "infer", _told_as_inference_error(failure))
         for position, failure in sorted(failures, key=_position)
     ]
     tally.add(len(features), len(batch.errors) + len(errors))
@@ -209,6 +227,17 @@ def infer(batch: ImageBatch, engine: ModelFunction) -> FeatureBatch:
         place=batch.place,
         seconds=batch.seconds + StageSeconds(infer=time.perf_counter() - started),
     )
+
+
+def _no_number(vector: np.ndarray) -> InferenceError:
+    """What is wrong with a vector that holds NaN or infinity."""
+    if np.isnan(vector).any():
+        return InferenceError("the model answers NaN")
+    return InfiniteAnswerError("the model answers infinity")
+
+
+def _told_as_inference_error(failure: Exception) -> InferenceError:
+    return failure if isinstance(failure, InferenceError) else InferenceError(one_line(failure))
 
 
 def _position(failure: tuple[int, Exception]) -> int:
@@ -225,8 +254,42 @@ def _bisect(
         return [engine(images)], []
     except Exception as failure:  # noqa: BLE001 - a model may raise anything; the row says what
         if len(images) == 1:
-            return [], [(first, failure)]
+            return _alone(images, first, engine, failure)
     half = len(images) // 2
     arrays, failures = _bisect(images[:half], first, engine)
     more_arrays, more_failures = _bisect(images[half:], first + half, engine)
     return arrays + more_arrays, failures + more_failures
+
+
+def _alone(
+    image: np.ndarray, position: int, engine: ModelFunction, failure: Exception
+) -> tuple[list[np.ndarray], list[tuple[int, Exception]]]:
+    """As `_bisect`, of one image that failed: tried once more if the machine seems at fault."""
+    if _is_of_the_machine(failure):
+        _refuse_if_it_fails_on_all(image, engine)
+        try:
+            return [engine(image)], []
+        except Exception as again:  # noqa: BLE001 - now it is the image
+            failure = again
+    return [], [(position, failure)]
+
+
+def _is_of_the_machine(failure: Exception) -> bool:
+    names = {base.__name__ for base in type(failure).__mro__}
+    return isinstance(failure, (MemoryError, OSError)) or not names.isdisjoint(_OF_THE_MACHINE)
+
+
+def _refuse_if_it_fails_on_all(images: np.ndarray, engine: ModelFunction) -> None:
+    """Runs a blank image like `images`, on which the model has worked before the job began."""
+    blank = np.zeros((1, *images.shape[1:]), images.dtype)
+    if images.dtype == object:
+        model = getattr(engine, "model", None)
+        if not isinstance(model, LoadedModel):  # nobody knows what is in the images' place
+            return
+        blank = blank_images(1, ImageSpec(0, 0, kind=model.kind))
+    try:
+        engine(blank)
+    except Exception as failure:  # a model may raise anything
+        raise ModelFailedError(
+            f"the model fails on a blank image, too: {one_line(failure)}"
+        ) from failure

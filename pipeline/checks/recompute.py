@@ -13,7 +13,7 @@ from pipeline.settings import Settings
 from transforms import engines, storage
 from transforms.batches import ImageRow
 from transforms.engines import parity
-from transforms.errors import ErrorRow, Message, Piece, UserError, was_read
+from transforms.errors import ErrorRow, Message, ModelFailedError, Piece, UserError, was_read
 from transforms.images.read_ahead import decode_shard
 from transforms.infer import infer
 from transforms.inputs.content_versions import with_content_versions
@@ -59,14 +59,17 @@ def recompute(images: Sequence[StoredImage], settings: Settings) -> Recomputed:
         for image in those:
             if image.id not in known:
                 result.outdated[image.id] = Message((f"id {image.id!r}: ", *where))
-    for ref, row, vector, error in _compute(found, settings):
-        outdated = _outdated(stored[ref.id], row, error)
-        if outdated:
-            result.outdated[ref.id] = Message((f"id {ref.id!r}: {outdated}",))
-            continue
-        problem = _difference(stored[ref.id], row, vector, error, settings.precision, result)
-        if problem:
-            result.problems.append(Message((f"id {ref.id!r}: {problem}",)))
+    try:
+        for ref, row, vector, error in _compute(found, settings):
+            outdated = _outdated(stored[ref.id], row, error)
+            if outdated:
+                result.outdated[ref.id] = Message((f"id {ref.id!r}: {outdated}",))
+                continue
+            problem = _difference(stored[ref.id], row, vector, error, settings.precision, result)
+            if problem:
+                result.problems.append(Message((f"id {ref.id!r}: {problem}",)))
+    except ModelFailedError as failure:
+        result.problems.append(Message((f"the sample cannot be computed again: {failure}",)))
     return result
 
 

@@ -26,10 +26,16 @@ from transforms import engines, shards
 from transforms.batches import BatchPlace, FeatureBatch, ImageBatch, ImageRow, StageSeconds
 from transforms.decode import DecodeShards
 from transforms.engines import tensorflow as tensorflow_engine
-from transforms.errors import CorruptImageError, Parameter, UserError, error_row
+from transforms.errors import (
+    CorruptImageError,
+    ModelFailedError,
+    Parameter,
+    UserError,
+    error_row,
+)
 from transforms.images.read_ahead import decode_shard
 from transforms.images.spec import ImageSpec
-from transforms.infer import InferFeatures, SavedModelHandler
+from transforms.infer import InferFeatures, SavedModelHandler, infer
 from transforms.models import loading
 from transforms.models.source import ModelSource, Task
 from transforms.refs import ImageRef
@@ -387,7 +393,121 @@ def test_in_a_pipeline_a_bright_image_costs_itself_only(
     np.testing.assert_allclose([vectors[str(path)] for path in good], expected, atol=1e-5)
 
 
-def test_a_model_that_always_fails_gives_error_rows_only(tmp_path: pathlib.Path) -> None:
+# A model that fails on whatever it is given
+
+
+class Breaking:
+    """The engine of a real model, on a device that may go: from a call on it answers no more.
+
+    Args:
+      source: the model.
+      fails_at: the numbers of the calls that fail, from 1.
+      failure: what is raised then.
+    """
+
+    def __init__(self, source: ModelSource, fails_at: Callable[[int], bool], failure: Exception):
+        self._engine = engines.load(source)
+        self._fails_at = fails_at
+        self._failure = failure
+        self.model = self._engine.model
+        self.calls = 0
+        self.blanks = 0
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        self.calls += 1
+        self.blanks += not images.any() if images.dtype != object else 0
+        if self._fails_at(self.calls):
+            raise self._failure
+        return self._engine(images)
+
+
+GONE = RuntimeError("CUDA_ERROR_ILLEGAL_ADDRESS:\nthe device is gone")
+
+
+def test_a_model_that_fails_from_some_batch_on_fails_the_bundle(tiny_model: pathlib.Path) -> None:
+    engine = Breaking(ModelSource(str(tiny_model)), lambda call: call > 2, GONE)
+    for start in (0, 8):
+        assert len(infer(image_batch(random_images(8, start)), engine)) == 8
+    with pytest.raises(ModelFailedError) as info:
+        infer(image_batch(random_images(8)), engine)
+    message = "fails on a blank image, too: CUDA_ERROR_ILLEGAL_ADDRESS: the device is gone"
+    assert str(info.value) == f"the model {message}"
+    assert str(pickle.loads(pickle.dumps(info.value))) == str(info.value)
+
+
+def test_a_model_that_fails_in_the_middle_of_a_batch_leaves_no_error_rows(
+    tiny_model: pathlib.Path,
+) -> None:
+    """The batch fails, its first half works, and then the device goes."""
+    engine = Breaking(ModelSource(str(tiny_model)), lambda call: call != 2, GONE)
+    with pytest.raises(ModelFailedError):
+        infer(image_batch(random_images(8)), engine)
+
+
+@pytest.mark.parametrize("name", ["ResourceExhaustedError", "UnavailableError", "InternalError"])
+def test_an_image_on_which_the_machine_failed_for_a_moment_is_tried_again(
+    tiny_model: pathlib.Path, name: str
+) -> None:
+    """All images work alone but the first, which works a moment later: no error row."""
+    import tensorflow as tf
+
+    source = ModelSource(str(tiny_model))
+    images = random_images(4)
+    failure = getattr(tf.errors, name)(None, None, "for a moment")
+    # 4 images, 2, 1 fail; then a blank and the image again.
+    engine = Breaking(source, lambda call: call <= 3, failure)
+    answer = infer(image_batch(images), engine)
+    assert (len(answer), answer.errors, engine.blanks) == (4, (), 1)
+    np.testing.assert_allclose(answer.features, engines.load(source)(images), atol=1e-6)
+
+
+def test_a_machine_without_memory_for_a_blank_image_fails_the_bundle(
+    tiny_model: pathlib.Path,
+) -> None:
+    """Although another image of the batch worked before, and one does afterwards."""
+    failing = {1, 3, 4, 5}
+    engine = Breaking(ModelSource(str(tiny_model)), failing.__contains__, MemoryError())
+    with pytest.raises(ModelFailedError, match="too: MemoryError"):
+        infer(image_batch(random_images(4)), engine)
+
+
+def test_a_bad_image_among_good_ones_costs_no_blank_image(picky_model: ModelSource) -> None:
+    images = random_images(8)
+    images[3] = 1.0
+    engine = Breaking(picky_model, lambda call: False, GONE)
+    assert len(infer(image_batch(images), engine).errors) == 1
+    assert engine.blanks == 0
+
+
+def test_a_batch_of_bad_images_is_error_rows_and_costs_one_blank_image(
+    picky_model: ModelSource,
+) -> None:
+    engine = Breaking(picky_model, lambda call: False, GONE)
+    answer = infer(image_batch(np.ones((8, *SHAPE), np.float32)), engine)
+    assert (len(answer), len(answer.errors), engine.blanks) == (0, 8, 1)
+
+
+def test_a_model_that_decodes_the_images_itself_is_tried_on_a_blank_one_too(
+    tmp_path: pathlib.Path,
+) -> None:
+    import tensorflow as tf
+
+    class Decoder(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
+        def __call__(self, encoded):
+            decoded = tf.map_fn(tf.io.decode_png, encoded, fn_output_signature=tf.uint8)
+            return tf.reduce_mean(tf.cast(decoded, tf.float32), [1, 2])
+
+    tf.saved_model.save(Decoder(), str(tmp_path / "m"))
+    source = ModelSource(str(tmp_path / "m"))
+    bad = np.array([b"no PNG", b"nor this"], object)
+    answer = infer(image_batch(bad), engines.load(source))
+    assert [error.error_type for error in answer.errors] == ["InferenceError"] * 2
+    with pytest.raises(ModelFailedError, match="gone"):
+        infer(image_batch(bad), Breaking(source, lambda call: True, GONE))
+
+
+def test_a_model_that_always_fails_fails_the_bundle(tmp_path: pathlib.Path) -> None:
     import tensorflow as tf
 
     def failing(module, images):
@@ -395,11 +515,8 @@ def test_a_model_that_always_fails_gives_error_rows_only(tmp_path: pathlib.Path)
         return colour_vector(module, images)
 
     source = save_model(tmp_path / "m", failing)
-    batch = image_batch(random_images(9))
-    [answer] = run_inference(source, batch)
-    assert answer.rows == ()
-    assert len(answer.features) == 0
-    assert [error.id for error in answer.errors] == [row.ref.id for row in batch.rows]
+    with pytest.raises(ModelFailedError, match="never"):
+        run_inference(source, image_batch(random_images(9)))
 
 
 def test_a_batch_without_images_does_not_reach_the_model(tmp_path: pathlib.Path) -> None:
@@ -541,3 +658,42 @@ def test_an_image_to_which_the_model_answers_nan_is_an_error_row(tmp_path: pathl
     assert [error.stage for error in answer.errors] == ["infer", "infer"]
     assert "NaN" in answer.errors[0].message
     assert "too bright" in answer.errors[1].message
+
+
+def test_an_image_to_which_the_model_answers_infinity_is_an_error_row_of_a_kind_of_its_own(
+    tmp_path: pathlib.Path,
+) -> None:
+    """Infinity of either sign, beside NaN: what overflows is counted apart."""
+    import tensorflow as tf
+
+    def reciprocal(module, images):
+        level = tf.reduce_mean(images, [1, 2])
+        return tf.concat([1.0 / (level - 0.5), tf.sqrt(level - 0.25)], axis=1)
+
+    levels = [0.5, 0.75, 0.0, 1.0]
+    images = np.stack([np.full(SHAPE, level, np.float32) for level in levels])
+    [answer] = run_inference(save_model(tmp_path / "m", reciprocal), image_batch(images))
+    assert [row.ref.id for row in answer.rows] == ["1", "3"]
+    assert np.isfinite(answer.features).all()
+    told = [(error.id, error.error_type, error.message) for error in answer.errors]
+    assert told == [
+        ("0", "InfiniteAnswerError", "the model answers infinity"),
+        ("2", "InferenceError", "the model answers NaN"),
+    ]
+
+
+def test_a_float16_model_that_overflows_costs_the_image(tmp_path: pathlib.Path) -> None:
+    import tensorflow as tf
+
+    class Half(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None, *SHAPE], tf.float16)])
+        def __call__(self, images):
+            means = tf.reduce_mean(images, [1, 2]) * 60000.0
+            return means + means[:, ::-1]  # up to 120,000; float16 ends at 65,504
+
+    tf.saved_model.save(Half(), str(tmp_path / "m"))
+    images = np.stack([np.full(SHAPE, level, np.float32) for level in (0.25, 1.0)])
+    source = ModelSource(str(tmp_path / "m"))
+    answer = infer(image_batch(images), engines.load(source))
+    assert [row.ref.id for row in answer.rows] == ["0"]
+    assert [error.error_type for error in answer.errors] == ["InfiniteAnswerError"]

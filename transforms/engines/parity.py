@@ -72,13 +72,20 @@ def photo_like_images(height: int, width: int, count: int = PROBE_IMAGES) -> np.
 
 
 def compare(vectors: np.ndarray, reference: np.ndarray) -> Parity:
-    """How far vectors [B, N] are from those that they should be."""
-    got, expected = vectors.astype(np.float64), reference.astype(np.float64)
-    difference = np.abs(got - expected).max(axis=1)
+    """How far vectors [B, N] are from those that they should be.
+
+    NaN and infinity are as far as can be from any other value, and equal to themselves.
+    """
+    same = (vectors == reference) | (np.isnan(vectors) & np.isnan(reference))
+    unlike = ~(same | (np.isfinite(vectors) & np.isfinite(reference))).all(axis=1)
+    got, expected = (np.where(np.isfinite(v), v, 0.0) for v in (vectors, reference))
+    got, expected = got.astype(np.float64), expected.astype(np.float64)
+    difference = np.where(unlike, np.inf, np.abs(got - expected).max(axis=1))
     norm = np.linalg.norm(expected, axis=1)
     tiny = np.finfo(np.float32).tiny
     lengths = np.maximum(np.linalg.norm(got, axis=1) * norm, tiny)
     cosine = np.where(difference == 0, 1.0, (got * expected).sum(axis=1) / lengths)
+    cosine = np.where(unlike, -1.0, cosine)
     return Parity(
         float(difference.max()),
         float((difference / np.maximum(norm, tiny)).max()),

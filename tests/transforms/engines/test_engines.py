@@ -152,6 +152,14 @@ def test_the_probe_sees_another_answer(tiny_model: pathlib.Path) -> None:
     assert parity.compare(engine(images), engine(images)).is_within("float32")
 
 
+def test_the_probe_sees_an_engine_that_overflows() -> None:
+    reference = np.array([[1.0, 2.0], [3.0, np.inf]], np.float32)
+    assert parity.compare(reference, reference).is_within("float32")
+    found = parity.compare(np.array([[1.0, np.inf], [3.0, np.inf]], np.float32), reference)
+    assert (found.relative_difference, found.smallest_cosine) == (np.inf, -1.0)
+    assert not found.is_within("float32") and not found.is_within("float16")
+
+
 @pytest.mark.parametrize(
     ("name", "precision", "message"),
     [
