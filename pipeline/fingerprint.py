@@ -12,7 +12,7 @@ from pipeline.options.values import InputOptions
 from transforms.dataset.columns import PartFormat
 from transforms.engines import EngineName, Precision
 from transforms.images.spec import ImageSpec
-from transforms.models.source import ModelSource, files_sha256
+from transforms.models.source import UNIT_RANGE, ModelSource, files_sha256, range_text
 
 
 def fingerprint(
@@ -52,4 +52,9 @@ def fingerprint(
         "version": options.version,
         "tfrecord_id_key": options.id_key or "FILE#INDEX",
     }
+    # Later than outputs that lack them: only where they are not the default.
+    if source.value_range != UNIT_RANGE:
+        entries["value_range"] = range_text(source.value_range)
+    if source.layout != "NHWC":
+        entries["model_layout"] = source.layout
     return tuple(sorted(entries.items()))

@@ -79,6 +79,7 @@ def _source(options: Any) -> tuple[ModelSource, tuple[int, int] | None]:
 
 def _run_command(options: Any, examination: Examination) -> str | None:
     """The `pipeline.run` command for the model; None if it cannot be run."""
+    parser = _parser()
     from pipeline.options import program
     from transforms.models import builtin
     from transforms.storage.secrets import masked
@@ -97,6 +98,9 @@ def _run_command(options: Any, examination: Examination) -> str | None:
     for name in ("signature", "tags", "output_key", "pool", "model_args", "model_sha256"):
         value = added.get(name, getattr(options, name))
         words += [] if value is None else [f"--{name}", value]
+    for name in ("value_range", "model_layout"):
+        value = getattr(options, name)
+        words += [f"--{name}={value}"] if value != parser.get_default(name) else []
     words += ["--trust_model"] if options.trust_model else []
     is_free = loaded.kind == "pixels" and None in (loaded.height, loaded.width)
     if is_free and (options.image_size is not None or options.model != builtin.NAME):

@@ -15,7 +15,6 @@ from pipeline.options.keeping import add_keeping
 from pipeline.options.parser import Parser
 from transforms.engines import parity
 from transforms.errors import UserError
-from transforms.models import builtin
 
 EPILOG = """\
 The flags of Beam's runners work as well, for example --direct_num_workers, --flink_master,
@@ -90,13 +89,7 @@ def own_parser() -> argparse.ArgumentParser:
 
 
 def _add_model(group: Any) -> None:
-    group.add_argument(
-        "--model",
-        default=builtin.NAME,
-        metavar="HANDLE",
-        help="directory, .tar.gz or .keras file, gs:// s3:// http(s):// or TF Hub URL, or Kaggle "
-        "handle; %(default)s is built in (default: %(default)s)",
-    )
+    model.add_run_arguments(group)
     model.add_arguments(group)
     group.add_argument(
         "--engine",

@@ -37,6 +37,7 @@ def read_options(words: Sequence[str]) -> values.RunOptions:
             precision=parsed.precision,
             min_cosine=parsed.min_cosine,
             batch_size=parsed.batch_size,
+            accept_model=parsed.accept_model,
         ),
         pixels=values.PixelOptions(
             size=model.image_size(parsed),

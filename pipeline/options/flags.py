@@ -10,7 +10,7 @@ from apache_beam.options.pipeline_options import _BeamArgumentParser as BeamPars
 
 import runners
 from pipeline.options import program
-from pipeline.options.parser import no_such_option, similar_option
+from pipeline.options.parser import no_such_option, similar_option, with_joined_value
 from transforms.errors import UserError
 
 DRY_RUN = "--dry_run=true"
@@ -22,9 +22,11 @@ def as_beam_has_them(argv: list[str]) -> list[str]:
     """The flags whose names Beam uses in another way, so that both can be given.
 
     `--labels FILE` becomes `--labels_file`, as Beam has a `--labels KEY=VALUE` for Dataflow jobs;
-    `--dry_run` becomes `--dry_run=true`, as Beam's wants a value.
+    `--dry_run` becomes `--dry_run=true`, as Beam's wants a value. `--value_range -1,1` becomes one
+    word.
     """
     renamed = []
+    argv = with_joined_value(argv)
     for flag, value in itertools.zip_longest(argv, argv[1:], fillvalue=""):
         name, equals, inline = flag.partition("=")
         if name == "--labels" and not _BEAM_LABEL.match(inline or value):

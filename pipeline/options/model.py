@@ -9,7 +9,28 @@ from typing import Any
 from pipeline.options.values import ModelOptions
 from transforms.errors import UserError
 from transforms.models import builtin, staging
-from transforms.models.source import ModelSource
+from transforms.models.source import UNIT_RANGE, ModelSource, ValueRange, range_text
+
+_VALUE_RANGES: dict[str, ValueRange] = {
+    range_text(value_range): value_range for value_range in (UNIT_RANGE, (-1.0, 1.0), (0.0, 255.0))
+}
+
+
+def add_run_arguments(group: Any) -> None:
+    """Adds those that only run has."""
+    group.add_argument(
+        "--model",
+        default=builtin.NAME,
+        metavar="HANDLE",
+        help="directory, .tar.gz or .keras file, gs:// s3:// http(s):// or TF Hub URL, or Kaggle "
+        "handle; %(default)s is built in (default: %(default)s)",
+    )
+    group.add_argument(
+        "--accept_model",
+        action="store_true",
+        help="run a model although it answers the same images differently when called again or "
+        "in another batch (default: it is refused)",
+    )
 
 
 def add_arguments(group: Any) -> None:
@@ -58,6 +79,19 @@ def add_arguments(group: Any) -> None:
         metavar="HxW",
         help="height and width of the model's input in pixels (default: what the model fixes)",
     )
+    group.add_argument(
+        "--value_range",
+        choices=[*_VALUE_RANGES],
+        default=range_text(UNIT_RANGE),
+        help="what a black and a white pixel are in the model's input: 0,255 for a Keras model "
+        "with a Rescaling layer (default: %(default)s, as TensorFlow Hub's API has it)",
+    )
+    group.add_argument(
+        "--model_layout",
+        choices=["NHWC", "NCHW"],
+        default="NHWC",
+        help="NCHW: the model takes [B, 3, H, W] (default: %(default)s)",
+    )
 
 
 def model_options(options: Any) -> ModelOptions:
@@ -76,6 +110,8 @@ def model_options(options: Any) -> ModelOptions:
         output_key=options.output_key,
         pool=options.pool,
         arguments=arguments(options),
+        value_range=_VALUE_RANGES[options.value_range],
+        layout=options.model_layout,
     )
 
 
@@ -100,6 +136,8 @@ def stage_model(model: ModelOptions) -> ModelSource:
         arguments=model.arguments,
         trusted=model.trusted,
         sha256=sha256,
+        value_range=model.value_range,
+        layout=model.layout,
     )
 
 

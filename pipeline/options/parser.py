@@ -43,7 +43,7 @@ class Parser(argparse.ArgumentParser):
             self.exit()
         refuse_what_is_no_text(words)
         with _told_as_user_error():
-            return super().parse_known_args(words, namespace)
+            return super().parse_known_args(with_joined_value(words), namespace)
 
     def error(self, message: str) -> NoReturn:
         """Raises what is wrong with more than one flag."""
@@ -84,6 +84,23 @@ def refuse_what_is_no_text(words: Sequence[str]) -> None:
         if told != word:
             subject = f"{flag} {told}" if flag else told
             raise UserError("is not UTF-8; rename it", subject=subject)
+
+
+def with_joined_value(words: Sequence[str]) -> list[str]:
+    """The words, with a value range that begins with a minus made one word with its flag.
+
+    argparse would take it for a flag.
+
+    >>> with_joined_value(["--value_range", "-1,1", "--top_k", "-1"])
+    ['--value_range=-1,1', '--top_k', '-1']
+    """
+    joined: list[str] = []
+    for word in words:
+        if joined and joined[-1] == "--value_range" and word.startswith("-") and word[1:2] != "-":
+            joined[-1] += f"={word}"
+        else:
+            joined.append(word)
+    return joined
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from transforms.engines import EngineChoice, Precision
 from transforms.images.spec import DecodeMode, PixelMode
 from transforms.inputs.kept import KeptColumn
 from transforms.inputs.listing import InputFormat
-from transforms.models.source import Pool, Task
+from transforms.models.source import Layout, Pool, Task, ValueRange
 
 Mode = Literal["append", "sync"]
 BatchSize = int | Literal["auto"]
@@ -51,7 +51,7 @@ class ModelOptions:
       handle: directory, archive, URL, …, or the built-in's name.
       sha256: the only digest that is accepted; None: any.
       trusted: whether ops that reach outside the model are accepted.
-      task, signature, tags, output_key, pool, arguments: as in `ModelSource`.
+      task, signature, tags, output_key, pool, arguments, value_range, layout: as in `ModelSource`.
     """
 
     handle: str
@@ -63,16 +63,26 @@ class ModelOptions:
     output_key: str | None
     pool: Pool | None
     arguments: tuple[tuple[str, Any], ...]
+    value_range: ValueRange
+    layout: Layout
 
 
 @dataclasses.dataclass(frozen=True)
 class EngineOptions:
-    """What runs the model, and how far its numbers may be from TensorFlow's in float32."""
+    """What runs the model, and what is demanded of its numbers.
+
+    Attributes:
+      name, precision: as in `transforms.engines`.
+      min_cosine: how far its numbers may be from TensorFlow's in float32.
+      batch_size: images in a batch, at most.
+      accept_model: whether a model is run that fails on the job's first images.
+    """
 
     name: EngineChoice
     precision: Precision
     min_cosine: float
     batch_size: BatchSize
+    accept_model: bool
 
 
 @dataclasses.dataclass(frozen=True)

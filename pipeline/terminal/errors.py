@@ -14,6 +14,7 @@ _FLAGS = {
     "id_key": "tfrecord_id_key",
     "image_key": "tfrecord_image_key",
     "inputs": "input",
+    "layout": "model_layout",
     "sha256": "model_sha256",
     "trusted": "trust_model",
 }

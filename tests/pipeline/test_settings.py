@@ -354,6 +354,40 @@ def test_a_setting_that_changes_rows_changes_its_entry(
     assert changed(fingerprint(tiny_model), fingerprint(tiny_model, *flags)) == names
 
 
+@pytest.mark.parametrize(
+    ("flags", "entry"),
+    [
+        (("--value_range", "0,255"), ("value_range", "0,255")),
+        (("--value_range", "-1,1"), ("value_range", "-1,1")),
+    ],
+)
+def test_a_later_setting_is_an_entry_only_where_it_is_not_the_default(
+    tiny_model: pathlib.Path, flags: tuple[str, ...], entry: tuple[str, str]
+) -> None:
+    before = fingerprint(tiny_model)
+    assert "value_range" not in before and "model_layout" not in before
+    assert fingerprint(tiny_model, "--value_range", "0,1", "--model_layout", "NHWC") == before
+    assert fingerprint(tiny_model, *flags) == {**before, entry[0]: entry[1]}
+
+
+def test_an_nchw_model_is_told_what_helps_and_runs_with_it(tmp_path: pathlib.Path) -> None:
+    import tensorflow as tf
+
+    class Model(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec([None, 3, None, None], tf.float32)])
+        def __call__(self, images):
+            return tf.reduce_mean(images, [2, 3])
+
+    tf.saved_model.save(Model(), str(tmp_path / "m"))
+    message = mistake(tmp_path / "m", "--image_size", "3x32")
+    assert message.endswith(
+        "takes [B, 3, H, W] (NCHW), images are [B, H, W, 3]; --model_layout NCHW transposes them"
+    )
+    flags = ("--model_layout", "NCHW", "--image_size", "20x30")
+    assert image_size(resolve(tmp_path / "m", *flags)) == (20, 30)
+    assert fingerprint(tmp_path / "m", *flags)["model_layout"] == "NCHW"
+
+
 def test_other_weights_another_size_other_names_and_columns_change_the_fingerprint(
     tmp_path: pathlib.Path, tiny_model: pathlib.Path, any_size_model: pathlib.Path
 ) -> None:

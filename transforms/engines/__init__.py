@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from transforms.engines.first_ops import InputScale
 from transforms.errors import Parameter, UserError
 from transforms.models.loading import LoadedModel
 from transforms.models.source import ModelSource, files_state
@@ -50,6 +51,9 @@ class Engine(Protocol):
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         """float32 [B, N] for images [B, H, W, 3], float32 in [0, 1] or uint8, or bytes [B]."""
+
+    def first_ops(self, height: int, width: int) -> InputScale | None:
+        """What the model's first operations make of float32 pixels in [0, 1]; None: not known."""
 
 
 def load(

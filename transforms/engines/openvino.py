@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from transforms import storage
+from transforms.engines.first_ops import InputScale, input_scale
 from transforms.engines.slices import in_slices
 from transforms.errors import Parameter, UserError, one_line
 from transforms.images.resize import UINT8_SCALE
@@ -25,13 +26,16 @@ from transforms.machine import entries
 from transforms.machine.cache import cache_path
 from transforms.machine.cores import available_cores
 from transforms.models import loading
-from transforms.models.source import ModelSource, files_sha256
+from transforms.models.source import UNIT_RANGE, ModelSource, files_sha256
 
 # Measured on two cores with EfficientNet-Lite0: 4 are best, 16 cost 8 %.
 SLICE_IMAGES = 4
 
 # Raise it whenever what is converted or described changes.
-_CACHE_VERSION = 1
+_CACHE_VERSION = 2
+
+_FLOAT32 = np.dtype(np.float32)
+_FIRST_OPS = "first_ops.json"
 
 _CAPABILITIES = "OPTIMIZATION_CAPABILITIES"
 
@@ -90,6 +94,12 @@ class OpenVinoEngine:
         padded = np.concatenate([images, np.repeat(images[-1:], missing, axis=0)])
         return in_slices(function, padded, fixed)[: len(images)]
 
+    def first_ops(self, height: int, width: int) -> InputScale | None:
+        """What the model's first operations make of float32 pixels, as seen when converted."""
+        path = os.path.join(self._converted((height, width, 3)), _FIRST_OPS)
+        with open(path, encoding="utf-8") as file:
+            return InputScale(**json.load(file))
+
     def _function(
         self, shape: tuple[int, ...], dtype: np.dtype
     ) -> Callable[[np.ndarray], np.ndarray]:
@@ -106,9 +116,9 @@ class OpenVinoEngine:
     def _compile(self, shape: tuple[int, ...], dtype: np.dtype) -> Callable:
         import openvino
 
-        converted = os.path.join(self._cache, "x".join(map(str, shape)))
-        if not entries.is_whole(converted):
-            self._convert(shape, converted)
+        # In [0, 255] a uint8 is a pixel as it is, which what was made for [0, 1] would round.
+        takes_uint8 = dtype == np.uint8 and self._source.value_range != UNIT_RANGE
+        converted = self._converted(shape, dtype if takes_uint8 else _FLOAT32)
         core = openvino.Core()
         if self._precision == "bfloat16" and "BF16" not in core.get_property("CPU", _CAPABILITIES):
             raise UserError(
@@ -116,7 +126,7 @@ class OpenVinoEngine:
             )
         model = core.read_model(os.path.join(converted, "model.xml"))
         compiled = core.compile_model(
-            _taking_uint8(model) if dtype == np.uint8 else model,
+            _taking_uint8(model) if dtype == np.uint8 and not takes_uint8 else model,
             "CPU",
             {
                 "INFERENCE_PRECISION_HINT": _HINTS[self._precision],
@@ -139,15 +149,23 @@ class OpenVinoEngine:
 
         return run
 
-    def _convert(self, shape: tuple[int, ...], target: str) -> None:
-        """Freezes the model for images of one shape and converts it into `target`."""
+    def _converted(self, shape: tuple[int, ...], dtype: np.dtype = _FLOAT32) -> str:
+        """The directory of the model for images of one shape and dtype, converted if need be."""
+        name = "x".join(map(str, shape)) + ("" if dtype == _FLOAT32 else f"-{dtype.name}")
+        directory = os.path.join(self._cache, name)
+        if not entries.is_whole(directory):
+            self._convert(shape, dtype, directory)
+        return directory
+
+    def _convert(self, shape: tuple[int, ...], dtype: np.dtype, target: str) -> None:
+        """Freezes the model for images of one shape and dtype and converts it into `target`."""
         import openvino
 
         from transforms.engines import tensorflow as tensorflow_engine
 
         loaded = self._load()
         batch = (loaded.batch_size, *shape)
-        frozen = tensorflow_engine.freeze(loaded.call, np.dtype(np.float32), batch)
+        frozen = tensorflow_engine.freeze(loaded.call, dtype, batch)
         if frozen is None:
             raise UserError(f"{self._source.name} cannot be frozen; give ", _OTHER, subject=_THIS)
         try:
@@ -165,11 +183,14 @@ class OpenVinoEngine:
                 _OTHER,
                 subject=_THIS,
             )
+        first_ops = json.dumps(dataclasses.asdict(input_scale(frozen.inputs[0])))
         os.makedirs(self._cache, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".tmp-", dir=self._cache) as work:
             made = os.path.join(work, "converted")
             os.mkdir(made)
             openvino.save_model(converted, os.path.join(made, "model.xml"), compress_to_fp16=False)
+            with open(os.path.join(made, _FIRST_OPS), "w", encoding="utf-8") as file:
+                file.write(first_ops)
             entries.keep(made, target)
 
     def _load(self) -> loading.LoadedModel:

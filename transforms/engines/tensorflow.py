@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from transforms.engines.first_ops import InputScale, input_scale
 from transforms.engines.slices import in_slices
 from transforms.errors import Parameter, UserError
 from transforms.machine.tensorflow_import import import_tensorflow
@@ -71,6 +72,11 @@ class TensorFlowEngine:
                 batch = np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)])
             answers.append(_answer(function, batch)[: size - missing])
         return np.concatenate(answers) if len(answers) > 1 else answers[0]
+
+    def first_ops(self, height: int, width: int) -> InputScale | None:
+        """What the model's first operations make of float32 pixels; None: it cannot be frozen."""
+        function: Any = self._function(np.empty((0, height, width, 3), np.float32))
+        return input_scale(function.inputs[0]) if len(function.inputs) == 1 else None
 
     def _function(self, images: np.ndarray) -> Callable:
         key = (images.dtype, images.shape[1:])

@@ -15,6 +15,7 @@ from transforms.examine.description import Description, describe
 from transforms.examine.guess import classifier_hint
 from transforms.examine.probes import if_about_model, probe
 from transforms.models import loading, trust
+from transforms.models.keras_file import refuse_missing_classes
 from transforms.models.source import ModelSource, check_exists
 
 
@@ -67,11 +68,7 @@ def examine(source: ModelSource, image_size: tuple[int, int] | None = None) -> E
         report = trust.check_program(path, source.signature, source.tags)
     loaded, owner, refusal = None, None, None
     if report.forbidden and not source.trusted:
-        refusal = UserError(
-            "not loaded, because of its ops: if you trust its publisher, add ",
-            Parameter("trusted", True),
-            subject=source.subject,
-        )
+        refusal = _refusal_of_ops(source)
     else:
         try:
             loaded = loading.load_model(source)
@@ -94,6 +91,20 @@ def examine(source: ModelSource, image_size: tuple[int, int] | None = None) -> E
         checks,
         subject.remedy(),
         classifier_hint(subject),
+    )
+
+
+def _refusal_of_ops(source: ModelSource) -> UserError:
+    """Why a model that reaches outside itself is not loaded."""
+    try:
+        if source.is_keras_file:
+            refuse_missing_classes(source)
+    except UserError as error:
+        return error
+    return UserError(
+        "not loaded, because of its ops: if you trust its publisher, add ",
+        Parameter("trusted", True),
+        subject=source.subject,
     )
 
 

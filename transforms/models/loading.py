@@ -8,18 +8,17 @@ modules and TF1 SavedModels, those that take encoded images or serialised `tf.Ex
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import inspect
-import json
 import os
-import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 from transforms.errors import Parameter, UserError, one_line
 from transforms.images.spec import InputKind
 from transforms.machine import entries
-from transforms.models import trust, vectors
+from transforms.models import pixels, trust, vectors
+from transforms.models.arguments import image_input, refuse_missing, refuse_unknown
+from transforms.models.keras_file import open_keras_file
 from transforms.models.source import ModelSource, check_exists
 
 _PARSE_OPS = ("ParseExample", "ParseSingleExample")
@@ -60,9 +59,7 @@ def load_model(source: ModelSource) -> LoadedModel:
     """
     check_exists(source)
     if source.is_keras_file:
-        if not source.trusted:
-            trust.refuse_if_untrusted(source.name, trust.check_keras_file(source.local_path()))
-        return _load_keras(source)
+        return _from_keras_file(source)
     path = source.local_path()
     import tensorflow as tf
 
@@ -125,14 +122,8 @@ def _from_callable(source: ModelSource, model: Any) -> LoadedModel:
     known = inspect.getfullargspec(model.__call__)
     names = [*known.args[1:], *known.kwonlyargs] if known.args else known.kwonlyargs
     names = [name for name in names if name != "self"]
+    refuse_unknown(source, source.name, names)
     arguments = dict(source.arguments)
-    unknown = [name for name in arguments if name not in names]
-    if unknown:
-        raise UserError(
-            f"{source.name} takes no {', '.join(unknown)}; it takes "
-            f"{', '.join(names) or 'no arguments besides the images'}",
-            subject=Parameter("arguments"),
-        )
     if "training" in names:
         arguments.setdefault("training", False)
     specs = [function.inputs[0] for function in _concrete_functions(model) if function.inputs]
@@ -143,12 +134,33 @@ def _from_callable(source: ModelSource, model: Any) -> LoadedModel:
     dtype = next(iter(shapes))[0]
     fixed = [_agreed(sizes) for sizes in zip(*(shape for _, shape in shapes), strict=False)]
     graphs = [function.graph for function in _concrete_functions(model)]
+    inputs = _inputs_of_trace(_concrete_functions(model)[0], {*_with_default(known), *arguments})
+    if len(inputs) > 1:
+        refuse_missing(source, "", inputs, next(iter(inputs)))
     form = "Reusable SavedModel" if hasattr(model, "variables") else "callable SavedModel"
 
     def call(images: Any) -> Any:
         return model(images, **arguments)
 
     return _loaded(source, call, dtype, fixed, graphs, form, "__call__", model)
+
+
+def _with_default(known: inspect.FullArgSpec) -> list[str]:
+    """Arguments that need not be given."""
+    optional = known.args[len(known.args) - len(known.defaults or ()) :]
+    return [*optional, *(known.kwonlydefaults or ()), "training"]
+
+
+def _inputs_of_trace(function: Any, given: Collection[str]) -> dict[str, Any]:
+    """The tensors that must be given to a trace of `__call__`, by name, the images first."""
+    import tensorflow as tf
+
+    positional, named = function.structured_input_signature
+    tensors = [*tf.nest.flatten(positional), *(v for k, v in named.items() if k not in given)]
+    specs = [spec for spec in tensors if isinstance(spec, tf.TensorSpec)]
+    return {
+        spec.name or f"input {at}": spec for at, spec in enumerate(specs) if spec.name not in given
+    }
 
 
 def _agreed(sizes: tuple[int | None, ...]) -> int | None:
@@ -160,20 +172,12 @@ def _from_signature(source: ModelSource, model: Any, form: str) -> LoadedModel:
     name = _signature_name(source, list(model.signatures))
     signature = model.signatures[name]
     specs = signature.structured_input_signature[1]
+    called = f"signature {name} of {source.name}"
+    refuse_unknown(source, called, sorted(specs))
     arguments = dict(source.arguments)
-    unknown = [key for key in arguments if key not in specs]
-    if unknown:
-        raise UserError(
-            f"signature {name} of {source.name} takes no {', '.join(unknown)}; it takes "
-            f"{', '.join(sorted(specs))}",
-            subject=Parameter("arguments"),
-        )
-    images_key = _image_input(source, name, sorted(specs.keys() - arguments.keys()))
+    left = {key: specs[key] for key in sorted(specs.keys() - arguments.keys())}
+    images_key = image_input(source, f"signature {name}", left)
     spec = specs[images_key]
-    if spec.shape.rank not in (None, 1, 4):
-        raise UserError(
-            f"signature {name} takes {spec.shape}, not images [B, H, W, 3]", subject=source.subject
-        )
     fixed = list(spec.shape) if spec.shape.rank else []
 
     def call(images: Any) -> Any:
@@ -210,20 +214,6 @@ def _signature_name(source: ModelSource, names: list[str]) -> str:
     )
 
 
-def _image_input(source: ModelSource, signature: str, names: list[str]) -> str:
-    if len(names) == 1:
-        return names[0]
-    for name in ("images", "image", "inputs", "input"):
-        if name in names:
-            return name
-    raise UserError(
-        f"signature {signature} has the inputs {', '.join(names)}; give all but that of the images "
-        "with ",
-        Parameter("arguments"),
-        subject=source.subject,
-    )
-
-
 def _loaded(
     source: ModelSource,
     function: Callable[[Any], Any],
@@ -245,20 +235,17 @@ def _loaded(
             f"takes {dtype.name}; images are given as uint8, as float in [0, 1] or encoded",
             subject=source.subject,
         )
-    if len(fixed) == 4 and fixed[3] not in (3, None):
-        raise UserError(
-            f"takes images of shape {fixed}; the last dimension must be 3, the RGB channels (NHWC)",
-            subject=source.subject,
-        )
+    sizes = (*fixed[:1], None, None, None)
+    if kind == "pixels":
+        sizes = pixels.image_sizes(fixed, dtype.is_floating, source)
+    else:
+        pixels.refuse_pixel_parameters(source)
 
     def call(images: Any) -> Any:
         if kind == "pixels":
-            if images.dtype != dtype:  # by way of float32, as float16 rounds the scale itself
-                images = tf.image.convert_image_dtype(images, tf.float32)
-            images = tf.image.convert_image_dtype(images, dtype, saturate=True)
+            images = pixels.model_input(images, dtype, source)
         return vectors.vector(function(images), source)
 
-    sizes = [*fixed, None, None, None][:3] if kind == "pixels" else [*fixed[:1], None, None, None]
     return LoadedModel(call, form, name, kind, dtype.name, sizes[0], sizes[1], sizes[2], owner)
 
 
@@ -269,32 +256,22 @@ def _parses_examples(graph: Any) -> bool:
     return any(node.op.startswith(_PARSE_OPS) for node in nodes)
 
 
-def _load_keras(source: ModelSource) -> LoadedModel:
-    """A `.keras` file, with the Keras that wrote it."""
-    path = source.local_path()
-    given = {"signature": source.signature, "tags": source.tags, "arguments": source.arguments}
-    for name in (name for name, value in given.items() if value):
-        raise UserError(
-            f"{source.name}: a .keras file has none; leave it out", subject=Parameter(name)
-        )
-    try:
-        with zipfile.ZipFile(path) as archive:
-            version = str(json.loads(archive.read("metadata.json"))["keras_version"])
-        keras = importlib.import_module("tf_keras" if version.startswith("2.") else "keras")
-        model = keras.models.load_model(path, compile=False, safe_mode=not source.trusted)
-    except Exception as error:  # a damaged file raises anything
-        raise UserError(f"cannot be loaded: {one_line(error)}", subject=source.subject) from error
-    if len(model.inputs) != 1:
-        listed = ", ".join(tensor.name for tensor in model.inputs)
-        raise UserError(f"has the inputs {listed}; one is needed", subject=source.subject)
+def _from_keras_file(source: ModelSource) -> LoadedModel:
+    model, version = open_keras_file(source)
+    import tensorflow as tf
+
+    inputs = {
+        tensor.name: tf.TensorSpec(tensor.shape, tensor.dtype, tensor.name)
+        for tensor in model.inputs
+    }
+    if len(inputs) > 1:
+        image_input(source, "", inputs)
     names = list(getattr(model, "output_names", ()))
 
     def function(images: Any) -> Any:
         answer = model(images, training=False)
         return dict(zip(names, answer, strict=True)) if isinstance(answer, list) else answer
 
-    import tensorflow as tf
-
-    dtype = tf.as_dtype(model.inputs[0].dtype)
-    fixed = list(model.inputs[0].shape)
-    return _loaded(source, function, dtype, fixed, [], f"Keras {version} file", "call", model)
+    [spec] = inputs.values()
+    form = f"Keras {version} file"
+    return _loaded(source, function, spec.dtype, list(spec.shape), [], form, "call", model)

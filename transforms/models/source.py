@@ -17,6 +17,10 @@ from transforms.models import builtin
 
 Task = Literal["feature_vector", "classification"]
 Pool = Literal["mean", "max"]
+Layout = Literal["NHWC", "NCHW"]
+ValueRange = tuple[float, float]
+
+UNIT_RANGE: ValueRange = (0.0, 1.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +41,8 @@ class ModelSource:
       trusted: whether ops that reach outside the model are accepted.
       sha256: the only digest that is accepted where `name` is staged, as `staging.stage` has it;
         None: any.
+      value_range: what a black and a white pixel are in the model's input.
+      layout: whether its input is [B, H, W, 3] or [B, 3, H, W].
     """
 
     name: str = builtin.NAME
@@ -49,6 +55,8 @@ class ModelSource:
     arguments: tuple[tuple[str, Any], ...] = ()
     trusted: bool = False
     sha256: str | None = None
+    value_range: ValueRange = UNIT_RANGE
+    layout: Layout = "NHWC"
 
     @property
     def subject(self) -> Parameter:
@@ -77,6 +85,15 @@ class ModelSource:
                 "BEAM_IMAGE_FEATURES_CACHE to a directory that can be written",
                 subject=self.subject,
             ) from error
+
+
+def range_text(value_range: ValueRange) -> str:
+    """A range as it is written.
+
+    >>> range_text((-1.0, 1.0))
+    '-1,1'
+    """
+    return ",".join(f"{end:g}" for end in value_range)
 
 
 def check_exists(source: ModelSource) -> None:

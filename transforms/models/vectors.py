@@ -12,7 +12,7 @@ def vector(answer: Any, source: ModelSource) -> Any:
     """The output that is asked for, as a float32 tensor [B, N].
 
     [B, 1, 1, N] is squeezed; a feature map [B, H, W, C] is pooled over H and W if `source.pool`
-    says how.
+    says how. The map of a model whose layout is NCHW is [B, C, H, W].
 
     Raises:
       UserError: there are several outputs and none is chosen, or it is no vector an image.
@@ -22,6 +22,8 @@ def vector(answer: Any, source: ModelSource) -> Any:
     tensor = tf.convert_to_tensor(_choose(answer, source))
     tensor = tf.cast(tensor, tf.float32)
     if tensor.shape.rank == 4:
+        if source.layout == "NCHW":
+            tensor = tf.transpose(tensor, [0, 2, 3, 1])
         if tensor.shape[1:3] == [1, 1]:
             return tf.squeeze(tensor, [1, 2])
         if source.pool == "mean":

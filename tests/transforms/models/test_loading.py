@@ -198,7 +198,8 @@ def test_a_signature_with_two_inputs_names_them(tmp_path: pathlib.Path) -> None:
 
     tf.saved_model.save(tf.Module(), str(tmp_path / "m"), {"serving_default": answer})
     message = mistake(tmp_path / "m")
-    assert "inputs left, right" in message or "inputs right, left" in message
+    both = "left float32 [B, 16, 16, 3], right float32 [B, 16, 16, 3]"
+    assert f"signature serving_default takes {both}; only one batch of images" in message
 
 
 @pytest.mark.parametrize("tag_sets", [[[]], [[], ["train"]], [["train"], []]])
