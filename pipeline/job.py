@@ -15,7 +15,7 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 from apache_beam.runners.runner import PipelineState
 
 import runners
-from pipeline import exit_codes, graph, outcome, settings
+from pipeline import exit_codes, graph, outcome, settings, trial
 from pipeline.options import workers
 from pipeline.options.values import RunOptions
 from pipeline.output import accounting, lease, publish, run_record
@@ -27,7 +27,7 @@ from pipeline.planning.plan import LimitError, Plan, make_plan, plan_line
 from pipeline.planning.shards import plan_shards
 from pipeline.settings import Settings
 from pipeline.terminal import interrupts, report
-from pipeline.terminal.lines import engine_lines, passed_over_text, say
+from pipeline.terminal.lines import engine_lines, passed_over_text, say, trial_lines
 from pipeline.terminal.progress import Progress
 from pipeline.terminal.words import count
 from runners import job_servers
@@ -121,6 +121,8 @@ def _work(
         if run_record.is_of_other_settings(staging, dict(resolved.part_format.fingerprint)):
             storage.delete([staging.directory])
     plan = _plan(options, listing, resolved, output)
+    resolved = trial.tried(resolved, plan.todo, options.engine.accept_model)
+    say(*trial_lines(resolved))
     run_record.clear_temporaries(output)
     target = publish.staging(output).refresh() if plan.replaces else output
     at_once = runners.bundles_at_once(options.beam)

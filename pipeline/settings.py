@@ -22,6 +22,7 @@ from transforms.dataset.columns import PartFormat
 from transforms.engines import parity
 from transforms.engines.batch_size import measure_batch_size
 from transforms.errors import Message, Parameter, UserError, one_line
+from transforms.examine.checks import Check
 from transforms.images.decode import blank_images
 from transforms.images.spec import ImageSpec
 from transforms.inputs import kept
@@ -45,6 +46,7 @@ class Settings:
       load_tensorflow: whether decoding needs TensorFlow: for all formats but JPEG.
       batch_size: images in a batch, at most.
       rates: images/s by batch size, where `--batch_size auto` has measured them.
+      checks: how the model did on the job's first images; empty: it was not tried on them.
     """
 
     source: ModelSource
@@ -58,6 +60,7 @@ class Settings:
     load_tensorflow: bool
     batch_size: int
     rates: dict[int, float]
+    checks: tuple[Check, ...] = ()
 
 
 def open_model(model: ModelOptions, engine: EngineOptions) -> ModelSource:

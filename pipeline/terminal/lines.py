@@ -59,3 +59,11 @@ def engine_lines(settings: Settings) -> Iterator[str]:
             f"engine {settings.engine} {settings.precision} against tensorflow float32: "
             f"{settings.parity}"
         )
+
+
+def trial_lines(settings: Settings) -> Iterator[str]:
+    """What is doubtful in how the model did on the job's first images."""
+    for check in settings.checks:
+        if check.status in ("warn", "fail"):
+            how = "accepted although not " if check.status == "fail" else ""
+            yield f"warning: --model {settings.source.name}: {how}{check.name}: {told(check.seen)}"

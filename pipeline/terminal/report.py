@@ -17,6 +17,7 @@ from pipeline.output import run_record
 from pipeline.output.directory import Output
 from pipeline.planning.inputs import lost_text
 from pipeline.settings import Settings
+from pipeline.terminal.errors import told
 from pipeline.terminal.words import count
 from transforms.batches import StageSeconds
 from transforms.dataset.layout import ERRORS_DIRECTORY
@@ -145,6 +146,10 @@ def run_report(options: RunOptions, settings: Settings, run: Finished) -> dict[s
         "versions": _versions(),
         "fingerprint": dict(settings.part_format.fingerprint),
         "parity": settings.parity and dataclasses.asdict(settings.parity),
+        "model_checks": [
+            {"name": check.name, "status": check.status, "seen": told(check.seen)}
+            for check in settings.checks
+        ],
     }
 
 

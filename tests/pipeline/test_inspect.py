@@ -141,7 +141,7 @@ def look(capsys: pytest.CaptureFixture[str]) -> Callable[..., Inspected]:
 @pytest.mark.parametrize(
     ("function", "shape", "failing", "seen"),
     [
-        (_nchw, (None, 3, SIZE, SIZE), ["float32 images"], "the last dimension must be 3"),
+        (_nchw, (None, 3, SIZE, SIZE), ["float32 images"], "--model_layout NCHW"),
         (_output_dropout, _FIXED, ["no output dropout", "deterministic"], "of the values are 0"),
         (_constant_output_dropout, _FIXED, ["no output dropout", "batch-independent"], "are 0"),
         (_inner_dropout, _FIXED, ["deterministic"], "two calls differ"),
@@ -167,6 +167,20 @@ def test_a_model_for_0_to_255_is_warned_of_and_conforms(tmp_path, look):
     assert found.code == 0
     assert found.named("warn") == ["value range"] and found.named("fail") == []
     assert "trained for [0, 255]" in found.seen("value range")
+
+
+def test_a_range_and_a_layout_that_are_given_are_used_and_in_the_command(tmp_path, look):
+    path = _save(tmp_path, _for_0_to_255)
+    assert "--value_range 0,255 gives it those" in look(path).seen("value range")
+    found = look(path, "--value_range", "0,255")
+    assert "value range" in found.named("pass")
+    assert "--value_range=0,255" in found.command()
+    assert "--value_range=-1,1" in look(path, "--value_range", "-1,1").command()
+    (tmp_path / "nchw").mkdir()
+    path = _save(tmp_path / "nchw", _nchw, (None, 3, None, None))
+    assert look(path).json["command"] is None
+    found = look(path, "--model_layout", "NCHW")
+    assert found.code == 0 and "--model_layout=NCHW" in found.command()
 
 
 def test_a_model_that_answers_the_same_to_all_is_warned_of(tmp_path, look):

@@ -13,7 +13,9 @@ import numpy as np
 
 from transforms.errors import Message, explained
 from transforms.examine.description import shape_text
+from transforms.examine.pixel_range import see_range
 from transforms.examine.probes import Candidate, probe_images
+from transforms.models.pixels import model_input
 
 CheckStatus = Literal["pass", "fail", "warn", "info", "not applicable"]
 
@@ -26,7 +28,6 @@ VARIABLES, TRAINING, OPS = "variables listed", "training accepted", "only comput
 BATCH_SIZES = (1, 2, 7, 32)
 IMAGE_SIZES = ((160, 160), (224, 224), (331, 200))
 _SAME = 1e-4  # distance of two vectors over the norm of the first
-_COLLAPSED, _COLLAPSE = 0.1, 10  # a spread for [0, 1] below it, that much larger for [0, 255]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +82,7 @@ def _check(rule: _Rule, status: CheckStatus, seen: str | Message) -> Check:
     return Check(rule.name, status, seen if isinstance(seen, Message) else Message((seen,)))
 
 
-def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Distance of each pair of vectors over the first's norm; infinite where not finite."""
     norms = np.maximum(np.linalg.norm(a, axis=1), 1e-12)
     distances = np.linalg.norm(a - b, axis=1) / norms
@@ -151,7 +152,7 @@ def _check_deterministic(subject: Candidate) -> _Outcome:
     first, second = subject.vectors(subject.images), subject.vectors(subject.images)
     if np.array_equal(first, second, equal_nan=True):
         return "pass", "the same bits, when called twice"
-    distance = _distances(first, second).max()
+    distance = distances(first, second).max()
     return ("pass" if distance <= 1e-6 else "fail"), f"two calls differ by {distance:.1e}"
 
 
@@ -174,38 +175,23 @@ def _check_independent(subject: Candidate) -> _Outcome:
         return "not applicable", "takes one image at a time"
     together = subject.vectors(subject.images)
     alone = np.concatenate([subject.vectors(image[None]) for image in subject.images])
-    distance = _distances(together, alone).max()
+    distance = distances(together, alone).max()
     seen = f"an image alone and among others: vectors differ by {distance:.1e} of their length"
     return ("pass" if distance <= _SAME else "fail"), seen
 
 
 def _check_range(subject: Candidate) -> _Outcome:
-    """Compares how far the vectors of different images are apart, for [0, 1] and for [0, 255].
-
-    A model that is made for [0, 255] takes all images in [0, 1] for nearly black ones, and answers
-    nearly the same to all; with [0, 255] it does not. The spread is the distance of the vectors
-    from their mean over the mean of their lengths. A model without any offset (no bias, no mean
-    that is subtracted) answers in proportion to its input: that cannot be told, and does not warn.
-    """
+    """Looks for a model that is made for [0, 255] and gets [0, 1]; see `pixel_range`."""
     if not subject.is_float:
         return "not applicable", "integers have one range"
-    small, large = (_spread(subject.vectors(subject.images * scale)) for scale in (1, 255))
-    seen = f"vectors of different images are {small:.2g} apart for [0, 1], {large:.2g} for [0, 255]"
-    if small < 1e-6:
-        return "warn", f"{seen}: different images give the same vector"
-    if small < _COLLAPSED and large > _COLLAPSE * small:
-        return "warn", f"{seen}: it looks trained for [0, 255], but gets [0, 1]"
-    return "pass", seen
-
-
-def _spread(vectors: np.ndarray) -> float:
-    length = np.linalg.norm(vectors, axis=1).mean()
-    return float(np.linalg.norm(vectors - vectors.mean(axis=0), axis=1).mean() / max(length, 1e-12))
+    seen = see_range(subject.vectors, subject.images, subject.source, subject.first_ops())
+    is_doubtful, told = seen.told(subject.source.value_range)
+    return ("warn" if is_doubtful else "pass"), told
 
 
 def _check_channels(subject: Candidate) -> _Outcome:
     images = subject.images
-    distance = _distances(subject.vectors(images), subject.vectors(images[..., ::-1])).mean()
+    distance = distances(subject.vectors(images), subject.vectors(images[..., ::-1])).mean()
     note = "; images are given as RGB" if distance > _SAME else ": the order does not matter"
     return "info", f"RGB and BGR differ by {distance:.2g} of the vectors' length{note}"
 
@@ -220,7 +206,7 @@ def _check_not_finite(subject: Candidate) -> _Outcome:
         images[1, 0, 0] = value
         answer = subject.vectors(images)
         others = np.arange(len(images)) != 1
-        if _distances(clean[others], answer[others]).max() > _SAME:
+        if distances(clean[others], answer[others]).max() > _SAME:
             return "fail", f"an image with {name} changes the vectors of the others in its batch"
         seen.append(f"{name} gives {'finite' if np.isfinite(answer[1]).all() else 'not finite'}")
     return "pass", f"the other images keep their vectors; {', '.join(seen)} values"
@@ -245,7 +231,7 @@ def _check_training(subject: Candidate) -> _Outcome:
     loaded, source = subject.loaded, subject.source
     assert loaded is not None
     images = np.resize(subject.images, (subject.batch_size or 8, *subject.images.shape[1:]))
-    batch = tf.image.convert_image_dtype(images, loaded.dtype, saturate=True)
+    batch = model_input(tf.constant(images), tf.as_dtype(loaded.dtype), source)
     for training in (False, True):  # which may change moving averages: the last of the checks
         loaded.owner(batch, **{**dict(source.arguments), "training": training})
     return "pass", "runs with training=False and training=True"

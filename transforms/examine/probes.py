@@ -7,6 +7,8 @@ import time
 
 import numpy as np
 
+from transforms.engines.first_ops import InputScale, input_scale
+from transforms.engines.tensorflow import freeze
 from transforms.errors import Parameter, UserError, one_line
 from transforms.examine.description import Description, Tensor
 from transforms.models import builtin, loading
@@ -58,6 +60,13 @@ class Candidate:
             shapes = f"{list(answer.shape)} to {list(images.shape)}"
             raise UserError(f"answers {shapes}, not [B, N]", subject=self.source.subject)
         return answer
+
+    def first_ops(self) -> InputScale | None:
+        """What its first operations make of a pixel; None: its graph cannot be frozen."""
+        assert self.loaded is not None
+        shape = self.batch_size, self.height, self.width, 3
+        frozen = freeze(self.loaded.call, np.dtype(np.float32), shape)
+        return input_scale(frozen.inputs[0]) if frozen else None
 
     @property
     def is_float(self) -> bool:
