@@ -230,14 +230,6 @@ class InfiniteAnswerError(InferenceError):
     """The model answers infinity to this image: what it computes overflows its precision."""
 
 
-class ModelFailedError(RuntimeError):
-    """The model fails whatever it is given: no image is at fault, and none gets an error row.
-
-    The device is gone, memory is short, a file of the model was removed. It fails the bundle, which
-    the runner tries again, perhaps elsewhere.
-    """
-
-
 # Of what was read, and not that it could not be read.
 _ABOUT_CONTENT = frozenset(
     kind.__name__ for kind in (EmptyImageError, ImageTooLargeError, RecordError)
@@ -290,10 +282,7 @@ def explained(error: Exception) -> tuple[Piece, ...]:
 
 
 def one_line(error: BaseException) -> str:
-    """An exception's message on one line, at most 500 characters, without TensorFlow's noise.
-
-    It tells no secret of a URL.
-    """
+    """An exception's message in 500 characters at most: no TensorFlow's noise, no URL's secret."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     if text.startswith("Graph execution error:"):  # then where in the graph, then what happened
         paragraphs = text.split("\n\n")

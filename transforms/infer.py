@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -13,25 +13,17 @@ from apache_beam.ml.inference.base import ModelHandler, PredictionResult, RunInf
 
 from transforms import engines
 from transforms.batches import FeatureBatch, ImageBatch, StageSeconds
+from transforms.engines.bisection import ModelFunction, bisected, refuse_if_it_fails_on_all
 from transforms.errors import (
     InferenceError,
     InfiniteAnswerError,
-    ModelFailedError,
     error_row,
     one_line,
 )
-from transforms.images.decode import blank_images
-from transforms.images.spec import ImageSpec
 from transforms.machine import tally
 from transforms.models import builtin, staging
 from transforms.models.loading import LoadedModel
 from transforms.models.source import ModelSource
-
-# TensorFlow's errors that speak of a device or its memory, and not of what was computed.
-_OF_THE_MACHINE = frozenset({"InternalError", "ResourceExhaustedError", "UnavailableError"})
-
-# float32 [B, N] for images [B, H, W, 3]; an `Engine`, or any function that does the same.
-ModelFunction = Callable[[np.ndarray], np.ndarray]
 
 
 class InferFeatures(beam.PTransform):
@@ -204,9 +196,9 @@ def infer(batch: ImageBatch, engine: ModelFunction) -> FeatureBatch:
       ModelFailedError: the model fails on a blank image as well, so that no image is at fault.
     """
     started = time.perf_counter()
-    arrays, failures = _bisect(batch.images, 0, engine)
+    arrays, failures = bisected(batch.images, engine)
     if failures and failures[-1][0] == len(batch.rows) - 1:  # it may be failing from here on
-        _refuse_if_it_fails_on_all(batch.images, engine)
+        refuse_if_it_fails_on_all(batch.images, engine)
     features = np.concatenate(arrays) if arrays else np.empty((0, 0), np.float32)
     finite = np.isfinite(features).all(axis=1)
     if not finite.all():
@@ -242,54 +234,3 @@ def _told_as_inference_error(failure: Exception) -> InferenceError:
 
 def _position(failure: tuple[int, Exception]) -> int:
     return failure[0]
-
-
-def _bisect(
-    images: np.ndarray, first: int, engine: ModelFunction
-) -> tuple[list[np.ndarray], list[tuple[int, Exception]]]:
-    """Features of the images that work, in order, and (position, failure) of those that do not."""
-    if len(images) == 0:
-        return [], []
-    try:
-        return [engine(images)], []
-    except Exception as failure:  # noqa: BLE001 - a model may raise anything; the row says what
-        if len(images) == 1:
-            return _alone(images, first, engine, failure)
-    half = len(images) // 2
-    arrays, failures = _bisect(images[:half], first, engine)
-    more_arrays, more_failures = _bisect(images[half:], first + half, engine)
-    return arrays + more_arrays, failures + more_failures
-
-
-def _alone(
-    image: np.ndarray, position: int, engine: ModelFunction, failure: Exception
-) -> tuple[list[np.ndarray], list[tuple[int, Exception]]]:
-    """As `_bisect`, of one image that failed: tried once more if the machine seems at fault."""
-    if _is_of_the_machine(failure):
-        _refuse_if_it_fails_on_all(image, engine)
-        try:
-            return [engine(image)], []
-        except Exception as again:  # noqa: BLE001 - now it is the image
-            failure = again
-    return [], [(position, failure)]
-
-
-def _is_of_the_machine(failure: Exception) -> bool:
-    names = {base.__name__ for base in type(failure).__mro__}
-    return isinstance(failure, (MemoryError, OSError)) or not names.isdisjoint(_OF_THE_MACHINE)
-
-
-def _refuse_if_it_fails_on_all(images: np.ndarray, engine: ModelFunction) -> None:
-    """Runs a blank image like `images`, on which the model has worked before the job began."""
-    blank = np.zeros((1, *images.shape[1:]), images.dtype)
-    if images.dtype == object:
-        model = getattr(engine, "model", None)
-        if not isinstance(model, LoadedModel):  # nobody knows what is in the images' place
-            return
-        blank = blank_images(1, ImageSpec(0, 0, kind=model.kind))
-    try:
-        engine(blank)
-    except Exception as failure:  # a model may raise anything
-        raise ModelFailedError(
-            f"the model fails on a blank image, too: {one_line(failure)}"
-        ) from failure

@@ -13,7 +13,8 @@ from pipeline.settings import Settings
 from transforms import engines, storage
 from transforms.batches import ImageRow
 from transforms.engines import parity
-from transforms.errors import ErrorRow, Message, ModelFailedError, Piece, UserError, was_read
+from transforms.engines.bisection import ModelFailedError
+from transforms.errors import ErrorRow, Message, Piece, UserError, was_read
 from transforms.images.read_ahead import decode_shard
 from transforms.infer import infer
 from transforms.inputs.content_versions import with_content_versions

@@ -26,9 +26,9 @@ from transforms import engines, shards
 from transforms.batches import BatchPlace, FeatureBatch, ImageBatch, ImageRow, StageSeconds
 from transforms.decode import DecodeShards
 from transforms.engines import tensorflow as tensorflow_engine
+from transforms.engines.bisection import ModelFailedError
 from transforms.errors import (
     CorruptImageError,
-    ModelFailedError,
     Parameter,
     UserError,
     error_row,
