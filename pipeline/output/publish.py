@@ -184,8 +184,7 @@ def roll_forward(output: Output, look: Look) -> bool:
     look()
     if snapshot.read_snapshot(output.directory).generation < journal.generation:
         state = Output(output.directory).refresh(without=set(journal.removes))
-        look()
-        snapshot.write_snapshot(output.directory, journal.generation, state.files)
+        snapshot.write_snapshot(output.directory, journal.generation, state.files, look)
     faults.reached("after_snapshot")
     readable = snapshot.read_snapshot(output.directory).checksums
     removes = [name for name in journal.removes if name not in readable]

@@ -144,15 +144,18 @@ def finish(output: Output, report: dict[str, Any], keeping: Keeping, look: Look)
       keeping: how long what was replaced stays for those who read it.
       look: raises if the output is another run's by now.
     """
-    look()
     named = set(output.files)
     errors = [
         f"{ERRORS_DIRECTORY}/{name}" for name in storage.list_names(output.path(ERRORS_DIRECTORY))
     ]
+    look()
     storage.delete([output.path(name) for name in errors if name not in named])
+    look()
     storage.delete([output.path(name) for name in (PLAN_DIRECTORY, STAGING_DIRECTORY)])
-    state = snapshot.update_snapshot(output.directory, output.files)
+    state = snapshot.update_snapshot(output.directory, output.files, look)
+    look()
     previous.clear(output, state.generation, keeping)
+    look()
     storage.write_text(output.path(RUN_FILE), _json(report))
     storage.write_text(output.path(SUCCESS_FILE), "")
 

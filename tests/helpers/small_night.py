@@ -57,13 +57,13 @@ def morning() -> dict[str, str]:
 def run(
     output: str,
     versions: dict[str, str],
+    *flags: str,
     mode: str = "sync",
     fingerprint: Mapping[str, str] = FINGERPRINT,
 ) -> int:
     """A run whose inputs hold these images; its exit code."""
-    options = read_options(
-        ["--input", "/in", "--output", output, "--mode", mode, "--rows_per_file", "4"]
-    )
+    words = ["--input", "/in", "--output", output, "--mode", mode, "--rows_per_file", "4"]
+    options = read_options([*words, *flags])
     refs = [ImageRef(i, i, version, 1) for i, version in sorted(versions.items())]
     listing = Listing(refs, collections.Counter(), [])
     width = int(fingerprint["vector"].partition("[")[2].rstrip("]"))

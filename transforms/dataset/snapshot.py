@@ -10,7 +10,7 @@ from __future__ import annotations
 import concurrent.futures
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -66,15 +66,28 @@ def _parse(directory: str, stored: StoredText | None) -> Snapshot:
         raise ValueError(f"{path} is damaged: {error}") from error
 
 
-def write_snapshot(directory: str, generation: int, paths: Sequence[str]) -> Snapshot:
+def write_snapshot(
+    directory: str,
+    generation: int,
+    paths: Sequence[str],
+    look: Callable[[], None] = lambda: None,
+) -> Snapshot:
     """Makes `paths`, below the directory, its state in one atomic step.
 
     Files of the snapshot before that are not newer than it keep the checksum that was taken then.
+
+    Args:
+      directory: of the dataset.
+      generation: of the new snapshot.
+      paths: of its files.
+      look: raises if somebody else may write here by now; called after the snapshot was read that
+        this one replaces, as it only replaces that one.
 
     Raises:
       RuntimeError: somebody else has written one since this call began.
     """
     seen = _read(directory)
+    look()
     known = _checksums_that_hold(directory, _parse(directory, seen))
 
     def checksum(name: str) -> str:
@@ -91,13 +104,19 @@ def write_snapshot(directory: str, generation: int, paths: Sequence[str]) -> Sna
     return snapshot
 
 
-def update_snapshot(directory: str, paths: Sequence[str]) -> Snapshot:
-    """Makes `paths` the state of the directory if it is another one, by names or by content."""
+def update_snapshot(
+    directory: str, paths: Sequence[str], look: Callable[[], None] = lambda: None
+) -> Snapshot:
+    """Makes `paths` the state of the directory if it is another one, by names or by content.
+
+    Args:
+      directory, paths, look: as in `write_snapshot`.
+    """
     before = read_snapshot(directory)
     holds = _checksums_that_hold(directory, before)
     if before.generation and holds.keys() == before.checksums.keys() == set(paths):
         return before
-    return write_snapshot(directory, before.generation + 1, paths)
+    return write_snapshot(directory, before.generation + 1, paths, look)
 
 
 def _checksums_that_hold(directory: str, snapshot: Snapshot) -> dict[str, str]:
