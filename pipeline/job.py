@@ -116,6 +116,7 @@ def _work(
     look: Look,
 ) -> int:
     """What is done when the output is in one state."""
+    publish.drop_half_deleted(output)
     if options.output.overwrite:
         staging = publish.staging(output)
         if run_record.is_of_other_settings(staging, dict(resolved.part_format.fingerprint)):

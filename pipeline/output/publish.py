@@ -12,6 +12,7 @@ find another run at work, which has brought the change to its end itself.
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import dataclasses
 import json
 import time
@@ -89,6 +90,27 @@ class Change:
 def staging(output: Output) -> Output:
     """Where parts that replace others lie until they are published; survives a killed run."""
     return Output(output.path(STAGING_DIRECTORY))
+
+
+def drop_half_deleted(output: Output) -> None:
+    """Deletes parts that no reader has yet and whose error rows are gone.
+
+    A run that was killed while it deleted what is staged leaves such, and a worker that slept
+    between its look at the lease and its commit, when another run has cleared its error rows away.
+
+    Args:
+      output: the directory; what is damaged in it stays, and is told later.
+    """
+    published = snapshot.read_snapshot(output.directory).checksums
+    for parts, kept in ((output, published), (staging(output), {})):
+        with contextlib.suppress(OSError, ValueError):
+            parts.refresh()
+        names = {None, *storage.list_names(parts.path(ERRORS_DIRECTORY))}
+        lacking = [name for name, part in parts.parts.items() if part.errors_file not in names]
+        for name in lacking:
+            if name not in kept:
+                storage.delete([parts.path(name)])
+                del parts.parts[name]
 
 
 def prepare(output: Output, drop: dict[str, set[str]], drop_staged: dict[str, set[str]]) -> Change:

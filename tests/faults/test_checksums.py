@@ -28,7 +28,7 @@ def problems(output: Output, state: Snapshot) -> list[str]:
 
 
 def test_a_whole_part_that_another_has_put_there_is_told(output: Output) -> None:
-    """The same rows, in a file without fault, of other bytes: only the snapshot's checksum tells."""
+    """The same rows in a sound file of other bytes: only the snapshot's checksum tells."""
     state = read_snapshot(output.directory)
     assert problems(output, state) == []
     path = output.path(state.parts[0])

@@ -26,7 +26,8 @@ Log = list[str]
 STAGED = "_staging/part*.parquet"
 
 # From the journal on. What is read before a look is still so after it, if the look finds the lease.
-STEPS = """
+STEPS = (
+    """
 look, write _publish.json
 look, look, write part*.parquet, delete _staging/part*.parquet
 write part*.parquet, delete _copies/part*.parquet, write part*.parquet, delete _copies/part*.parquet
@@ -39,7 +40,10 @@ look, delete _publish.json
 look, look, delete _plan/*.parquet, delete _plan/*.json, delete _plan, delete _staging
 read _snapshot.json, look, look, write _run.json, write _SUCCESS
 look, delete _lease.json
-""".strip().replace("\n", ", ").split(", ")
+""".strip()
+    .replace("\n", ", ")
+    .split(", ")
+)
 
 DELETIONS = ["look", "delete part*.parquet", "look", "delete part*.parquet"]
 
@@ -117,9 +121,8 @@ def nights() -> Iterator[Nights]:
         yield Nights(store)
 
 
-def steps_of(nights: Nights, *flags: str) -> Log:
-    """Of a night that changes much; each look is one, however young the last one is."""
-    nights.have(Night(small_night.evening()))
+def steps_of(nights: Nights, night: Night) -> Log:
+    """What a night reads and changes; each look is one, however young the last one is."""
     steps: Log = []
     meet = nights.store.before
 
@@ -135,12 +138,14 @@ def steps_of(nights: Nights, *flags: str) -> Log:
         return meet(request)
 
     nights.store.before = record
-    assert nights.have(Night(small_night.morning(), flags=flags)) == "well"
+    assert nights.have(night) == "well"
+    nights.store.before = meet
     return steps
 
 
 def test_each_change_comes_after_a_look_at_the_lease(nights: Nights) -> None:
-    steps = steps_of(nights)
+    nights.have(Night(small_night.evening()))
+    steps = steps_of(nights, Night(small_night.morning()))
     commit, journal = (steps.index(f"write {name}") - 1 for name in (STAGED, "_publish.json"))
     assert steps[commit : commit + 2] == ["look", f"write {STAGED}"]
     assert steps[journal:] == STEPS
@@ -148,6 +153,14 @@ def test_each_change_comes_after_a_look_at_the_lease(nights: Nights) -> None:
 
 def test_each_deletion_comes_after_a_look_at_the_lease(nights: Nights) -> None:
     """Where nothing is kept of what is replaced."""
-    steps = steps_of(nights, "--keep_snapshots", "0")
+    nights.have(Night(small_night.evening()))
+    steps = steps_of(nights, Night(small_night.morning(), flags=("--keep_snapshots", "0")))
     begin = steps.index("write _snapshot.json") + 1
     assert steps[begin : begin + 6] == ["read _snapshot.json", *DELETIONS, "look"]
+
+
+def test_a_snapshot_replaces_one_that_was_read_before_a_look_at_the_lease(nights: Nights) -> None:
+    """Where parts are only added, nothing but the snapshot is published."""
+    steps = steps_of(nights, Night(small_night.evening()))
+    at = steps.index("write _snapshot.json")
+    assert steps[at - 2 : at] == ["read _snapshot.json", "look"]

@@ -98,16 +98,18 @@ class Nights:
         """A night; how it ended: "well", "killed", or what was wrong."""
         self._at_work.append(_AtWork(night))
         try:
-            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            with (
+                contextlib.redirect_stdout(io.StringIO()),
+                contextlib.redirect_stderr(io.StringIO()),
+            ):
                 code = small_night.run(self.output, night.versions, *night.flags)
             ended = "well" if code == 0 else "unpublished"
         except Killed:
             ended = "killed"
         except AssertionError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever a fault has made of it
             ended = f"{type(error).__name__}: {error}"
-            self.error = error
         finally:
             self.last = self._at_work.pop()
         if ended == "well" and self._holder is self.last:  # else others were at work since

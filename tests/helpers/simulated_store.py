@@ -125,7 +125,9 @@ def s3() -> Iterator[SimulatedStore]:
 
     def simulated(options: object) -> object:
         client = create(options)
-        client.meta.events.register("before-send.s3", lambda request, **_: _answer_s3(store, request))
+        client.meta.events.register(
+            "before-send.s3", lambda request, **_: _answer_s3(store, request)
+        )
         return client
 
     with _patched() as patch:
@@ -145,7 +147,11 @@ def google() -> Iterator[SimulatedStore]:
         def send(self, request: requests.PreparedRequest, **_: object) -> requests.Response:
             status, headers, body = _answer_google(store, request)
             raw = urllib3.HTTPResponse(
-                io.BytesIO(body), headers, status, preload_content=False, request_method=request.method
+                io.BytesIO(body),
+                headers,
+                status,
+                preload_content=False,
+                request_method=request.method,
             )
             return self.build_response(request, raw)
 
@@ -296,7 +302,10 @@ def _answer_google(store: SimulatedStore, request: requests.PreparedRequest) -> 
                 return _refused(412)
             copied = store.put(name, source.data, source.metadata)
             about = {"done": True, "resource": _described(name, copied)}
-            size = {"totalBytesRewritten": str(len(source.data)), "objectSize": str(len(source.data))}
+            size = {
+                "totalBytesRewritten": str(len(source.data)),
+                "objectSize": str(len(source.data)),
+            }
             return _json({**about, **size})
         if not rest.strip("/"):
             prefix = query.get("prefix", "")
@@ -313,7 +322,9 @@ def _parts(request: requests.PreparedRequest) -> tuple[dict, bytes]:
     body = request.body if isinstance(request.body, bytes) else b"".join(request.body)
     boundary = _text(request.headers["Content-Type"]).partition("boundary=")[2].strip("\"'")
     _, first, second, _ = body.split(b"--" + boundary.encode())
-    resource, data = (part.partition(b"\r\n\r\n")[2].removesuffix(b"\r\n") for part in (first, second))
+    resource, data = (
+        part.partition(b"\r\n\r\n")[2].removesuffix(b"\r\n") for part in (first, second)
+    )
     return json.loads(resource), data
 
 

@@ -13,6 +13,7 @@ from pipeline.output import previous, publish
 from pipeline.output.directory import Output
 from pipeline.output.lease import LeaseLostError
 from pipeline.output.previous import Keeping
+from tests.helpers import simulated_nights, small_night
 from tests.helpers.outputs import A, B, commit, committed_ids, names_in, opened
 from transforms import storage
 from transforms.dataset import snapshot
@@ -202,6 +203,19 @@ def test_what_was_to_be_replaced_may_be_gone_already(tmp_path: pathlib.Path) -> 
     assert publish.roll_forward(opened(tmp_path), held)
     assert ids(tmp_path) == [f"{B}/0", f"{B}/1"]
     assert not (tmp_path / "_publish.json").exists()
+@pytest.mark.parametrize("place", [".", "_staging"])
+def test_an_unpublished_part_whose_error_rows_are_gone_is_computed_again(
+    tmp_path: pathlib.Path, place: str
+) -> None:
+    """Whoever deleted them was killed in the middle of it, or the part came late."""
+    with simulated_nights.patched():
+        output = str(tmp_path / "out")
+        assert small_night.run(output, small_night.evening()) == 0
+        settings = dict(small_night.FINGERPRINT)
+        part = commit(tmp_path / "out" / place, A, 1, [CorruptImageError("y")], settings)
+        (tmp_path / "out" / place / "_errors" / str(part.errors_file)).unlink()
+        assert small_night.run(output, small_night.morning()) == 0
+    assert committed_ids(Output(output).refresh()) == small_night.morning()
 
 
 def test_a_second_journal_does_not_replace_the_first(tmp_path: pathlib.Path) -> None:

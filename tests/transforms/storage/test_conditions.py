@@ -1,4 +1,4 @@
-"""Each request that has a condition is refused where the condition does not hold, by both stores."""
+"""Each request that has a condition is refused by its store where the condition does not hold."""
 
 from __future__ import annotations
 
