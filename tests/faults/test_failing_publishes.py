@@ -35,7 +35,7 @@ AWAY = 10_000  # more requests than a night makes
 def store(request: pytest.FixtureRequest) -> Iterator[Store]:
     with request.param() as store, pytest.MonkeyPatch.context() as patch:
         patch.setattr(retries, "FIRST_WAIT_SECONDS", 0)
-        patch.setattr(job, "_compute", job._compute)  # a night replaces it
+        patch.setattr(job, "_compute", small_night.compute)
         yield store
 
 

@@ -198,7 +198,7 @@ def _versions(data: bytes) -> Versions:
 def patched() -> Iterator[None]:
     """Nights are had in this process: another's lease is dead at once, and one thread does all."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(job, "_compute", job._compute)  # a night replaces it
+        patch.setattr(job, "_compute", small_night.compute)
         patch.setattr(lease, "_machine", str)
         patch.setattr(lease, "DEAD_AFTER_SECONDS", 0)
         patch.setattr(lease, "RENEW_SECONDS", 10**6)

@@ -73,9 +73,7 @@ def test_a_run_and_a_sync_go_on_with_it(
     versions = {ref.id: ref.version for ref in refs}
 
     def night(mode: str) -> dict[str, str]:
-        assert small_night.run(
-            output.directory, versions, mode=mode, fingerprint=fingerprint
-        ) == 0
+        assert small_night.run(output.directory, versions, mode=mode, fingerprint=fingerprint) == 0
         assert verify.main([output.directory, "--sample", "0"]) == 0, capfd.readouterr().out
         return committed_ids(open_output(output.directory).refresh())
 

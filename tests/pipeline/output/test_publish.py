@@ -203,6 +203,8 @@ def test_what_was_to_be_replaced_may_be_gone_already(tmp_path: pathlib.Path) -> 
     assert publish.roll_forward(opened(tmp_path), held)
     assert ids(tmp_path) == [f"{B}/0", f"{B}/1"]
     assert not (tmp_path / "_publish.json").exists()
+
+
 @pytest.mark.parametrize("place", [".", "_staging"])
 def test_an_unpublished_part_whose_error_rows_are_gone_is_computed_again(
     tmp_path: pathlib.Path, place: str
