@@ -22,6 +22,7 @@ from pipeline.output import accounting, lease, publish, run_record
 from pipeline.output.directory import Output, open_output
 from pipeline.output.previous import Keeping
 from pipeline.output.publish import Look
+from pipeline.output.staging import delete_useless, drop_half_deleted, staging_of
 from pipeline.planning.inputs import list_inputs, lost_text
 from pipeline.planning.plan import LimitError, Plan, make_plan, plan_line
 from pipeline.planning.shards import plan_shards
@@ -116,16 +117,19 @@ def _work(
     look: Look,
 ) -> int:
     """What is done when the output is in one state."""
-    publish.drop_half_deleted(output)
-    if options.output.overwrite:
-        staging = publish.staging(output)
-        if run_record.is_of_other_settings(staging, dict(resolved.part_format.fingerprint)):
-            storage.delete([staging.directory])
+    drop_half_deleted(output)
+    staging = staging_of(output)
+    if run_record.is_of_other_settings(staging, dict(resolved.part_format.fingerprint)):
+        say(f"{staging.directory}: what a run with other settings left there is dropped")
+        look()
+        storage.delete([staging.directory])
     plan = _plan(options, listing, resolved, output)
     resolved = trial.tried(resolved, plan.todo, options.engine.accept_model)
     say(*trial_lines(resolved))
+    look()
     run_record.clear_temporaries(output)
-    target = publish.staging(output).refresh() if plan.replaces else output
+    delete_useless(staging_of(output).refresh(), plan.drop_staged)
+    target = staging_of(output).refresh() if plan.replaces else output
     at_once = runners.bundles_at_once(options.beam)
     pointers = plan_shards(plan, output, run_id, options.output.rows_per_file, at_once)
     if pointers:
@@ -168,7 +172,7 @@ def _work(
     if concluded.published:
         run_record.finish(output, told, keeping, look)
     else:
-        run_record.finish_unpublished(output, told)
+        run_record.finish_unpublished(output, told, look)
     print("\n".join(report.summary(told, output, shown)), flush=True)
     if not concluded.published:
         print(f"failed: {outcome.why_unpublished(concluded, output)}", file=sys.stderr)
@@ -182,19 +186,18 @@ def _plan(options: RunOptions, listing: Listing, resolved: Settings, output: Out
       UserError: the output is of other settings.
       LimitError: more rows would go than may go.
     """
-    staging = publish.staging(output)
+    staging = staging_of(output)
     fingerprint = dict(resolved.part_format.fingerprint)
     mode, retry_errors = options.output.mode, options.output.retry_errors
     unseen = [*listing.unlisted, *(container.uri for container in listing.unreadable)]
+    if run_record.is_of_other_settings(staging, fingerprint):
+        staging = Output(staging.directory)
     if options.output.overwrite:
-        if run_record.is_of_other_settings(staging, fingerprint):
-            staging = Output(staging.directory)
         seen = Output(output.directory)
         plan = make_plan(listing.refs, seen, staging, mode, retry_errors, unseen)
         plan = dataclasses.replace(plan, replaces_all=True)
     else:
         run_record.refuse_other_settings(output, fingerprint)
-        run_record.refuse_other_settings(staging, fingerprint)
         published = read_snapshot(output.directory).parts
         plan = make_plan(listing.refs, output, staging, mode, retry_errors, unseen, published)
     there = output.rows + output.errors

@@ -15,6 +15,7 @@ from pipeline.output.accounting import Tried
 from pipeline.output.directory import Output
 from pipeline.output.previous import Keeping
 from pipeline.output.publish import Look
+from pipeline.output.staging import staging_of
 from pipeline.planning.inputs import lost_text
 from pipeline.planning.plan import Plan
 from transforms.dataset.snapshot import read_snapshot
@@ -70,7 +71,7 @@ def conclude(
       AccountingError, DuplicateIdsError: an image is missing or there twice; nothing changed.
     """
     output.refresh(without=output.all_names() if plan.replaces_all else ())
-    staged = publish.staging(output)
+    staged = staging_of(output)
     if plan.replaces:
         staged.refresh()
     published = read_snapshot(output.directory).parts
@@ -79,7 +80,8 @@ def conclude(
     max_error_rate = limits.max_error_rate
     if max_error_rate is None:
         max_error_rate = DEFAULT_MAX_ERROR_RATE
-        few = tried.failed < FEWEST_FAILURES and output.rows + staged.rows > 0
+        left = output.rows + staged.rows - len(plan.rows_changed) - plan.gone
+        few = tried.failed < FEWEST_FAILURES and left > 0
     else:
         few = False
     if tried.error_rate > max_error_rate and not few:
@@ -89,14 +91,17 @@ def conclude(
     if not plan.replaces:
         accounting.check_ids_unique([output])
         return Outcome(plan, tried, max_error_rate, published=True)
-    plan = plan.keeping(accounting.find_unread(staged, plan.drop_staged, plan.rows_changed))
+    known = plan.rows_changed | plan.failed_before
+    plan = plan.keeping(accounting.find_unread(staged, plan.drop_staged, known))
+    look()
     if plan.replaces_all:
         change = publish.replacing_all(output, plan.drop_staged)
     else:
         change = publish.prepare(output, plan.drop, plan.drop_staged)
     expected = plan.matched + plan.kept if sync or plan.replaces_all else None
     accounting.check_change(output, change, expected)
-    publish.publish(output, change, keeping, look)
+    if change.changes:
+        publish.publish(output, change, keeping, look)
     output.refresh()
     return Outcome(plan, tried, max_error_rate, published=True)
 

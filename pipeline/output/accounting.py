@@ -80,12 +80,12 @@ def count_tried(
 def find_unread(
     staged: Output, drop: Mapping[str, set[str]], rows: Collection[str]
 ) -> dict[str, set[str]]:
-    """Ids of images that could not be read now and have a row, by the part of their error row.
+    """Ids of images that could not be read now and have a row or error row, by their staged part.
 
     Args:
       staged: parts that are to replace others.
       drop: ids that do not count, by the name of their staged part.
-      rows: ids of the rows that were to be replaced.
+      rows: ids of the rows and error rows that were to be replaced.
     """
     unread: dict[str, set[str]] = {}
     for name, table in staged.error_rows(["id", "stage", "error_type"]):

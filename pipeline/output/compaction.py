@@ -45,6 +45,14 @@ def compact(output: Output, rows_per_file: int, keeping: Keeping) -> int:
                     f"{output.directory}: a run was interrupted here; start it again and let it "
                     "finish first"
                 )
+        published = snapshot.read_snapshot(output.directory)
+        waiting = output.refresh().parts.keys() - published.parts
+        if published.generation and waiting:
+            raise UserError(
+                f"{output.directory}: {len(waiting):,} parts wait that no run has published; start "
+                "the run again first"
+            )
+        look()
         run_record.clear_temporaries(output)
         return _compact(output.refresh(), rows_per_file, keeping, look)
 

@@ -12,14 +12,15 @@ find another run at work, which has brought the change to its end itself.
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
 import dataclasses
 import json
 import time
 from collections.abc import Callable, Collection
 
 from pipeline.output.directory import Output
+from pipeline.output.journal import Journal, parse_journal, read_journal
 from pipeline.output.previous import Keeping
+from pipeline.output.staging import staging_of
 from transforms import storage
 from transforms.dataset import snapshot
 from transforms.dataset.layout import (
@@ -51,23 +52,6 @@ Look = Callable[[], None]
 
 
 @dataclasses.dataclass(frozen=True)
-class Journal:
-    """A change that is decided.
-
-    Attributes:
-      generation: of the snapshot that the change makes.
-      moves: from and to, as paths below the directory; error files before the parts.
-      removes: paths below the directory of what is replaced.
-      previous: directory below the output that these move to; "" where they are deleted.
-    """
-
-    generation: int
-    moves: list[tuple[str, str]]
-    removes: list[str]
-    previous: str = ""
-
-
-@dataclasses.dataclass(frozen=True)
 class Change:
     """What is to be published.
 
@@ -82,35 +66,14 @@ class Change:
     removes: list[str]
 
     @property
+    def changes(self) -> bool:
+        """Whether there is anything to publish."""
+        return bool(self.removes or any(output.parts for output in self.added))
+
+    @property
     def images(self) -> int:
         """Rows and error rows of the output as it will be."""
         return sum(output.rows + output.errors for output in (self.stays, *self.added))
-
-
-def staging(output: Output) -> Output:
-    """Where parts that replace others lie until they are published; survives a killed run."""
-    return Output(output.path(STAGING_DIRECTORY))
-
-
-def drop_half_deleted(output: Output) -> None:
-    """Deletes parts that no reader has yet and whose error rows are gone.
-
-    A run that was killed while it deleted what is staged leaves such, and a worker that slept
-    between its look at the lease and its commit, when another run has cleared its error rows away.
-
-    Args:
-      output: the directory; what is damaged in it stays, and is told later.
-    """
-    published = snapshot.read_snapshot(output.directory).checksums
-    for parts, kept in ((output, published), (staging(output), {})):
-        with contextlib.suppress(OSError, ValueError):
-            parts.refresh()
-        names = {None, *storage.list_names(parts.path(ERRORS_DIRECTORY))}
-        lacking = [name for name, part in parts.parts.items() if part.errors_file not in names]
-        for name in lacking:
-            if name not in kept:
-                storage.delete([parts.path(name)])
-                del parts.parts[name]
 
 
 def prepare(output: Output, drop: dict[str, set[str]], drop_staged: dict[str, set[str]]) -> Change:
@@ -121,12 +84,11 @@ def prepare(output: Output, drop: dict[str, set[str]], drop_staged: dict[str, se
       drop: ids to take out of each of its parts, by name.
       drop_staged: the same for the parts in the staging directory.
     """
-    staged = staging(output).refresh()
+    staged = staging_of(output).refresh()
     copies = Output(output.path(COPIES_DIRECTORY))
     storage.delete([copies.directory])
     generation = str(snapshot.read_snapshot(output.directory).generation)
-    work = [(output.path(name), ids) for name, ids in drop.items()]
-    work += [(staged.path(name), ids) for name, ids in drop_staged.items()]
+    work = _losing_some(output, drop) + _losing_some(staged, drop_staged)
     with concurrent.futures.ThreadPoolExecutor(_COPY_THREADS) as pool:
         for _ in pool.map(
             lambda item: copy_parts([item[0]], copies.directory, item[1], generation), work
@@ -135,6 +97,12 @@ def prepare(output: Output, drop: dict[str, set[str]], drop_staged: dict[str, se
     for name in drop_staged:
         staged.parts.pop(name, None)
     return replacing(output, [staged, copies.refresh()], drop)
+
+
+def _losing_some(output: Output, drop: dict[str, set[str]]) -> list[tuple[str, set[str]]]:
+    """Paths of parts of which something is left, and the ids that they lose."""
+    sizes = {name: part.rows + part.errors for name, part in output.parts.items()}
+    return [(output.path(name), ids) for name, ids in drop.items() if len(ids) < sizes[name]]
 
 
 def replacing(output: Output, added: list[Output], names: Collection[str]) -> Change:
@@ -180,7 +148,11 @@ def publish(output: Output, change: Change, keeping: Keeping, look: Look) -> Non
     if conditional_writes.write_if_unchanged(output.path(JOURNAL_FILE), text, None) is None:
         raise RuntimeError(f"{output.path(JOURNAL_FILE)}: another run has begun to publish")
     faults.reached("after_journal")
-    roll_forward(output, look)
+    if not roll_forward(output, look):
+        raise RuntimeError(
+            f"{output.directory}: what was to be published is not there any more; nothing was "
+            "published; run the same command again"
+        )
 
 
 def roll_forward(output: Output, look: Look) -> bool:
@@ -193,18 +165,19 @@ def roll_forward(output: Output, look: Look) -> bool:
     Raises:
       UserError: the journal is damaged.
     """
-    journal = read_journal(output)
-    if journal is None:
+    path = output.path(JOURNAL_FILE)
+    stored = conditional_writes.read_text(path)
+    journal = parse_journal(path, stored)
+    if stored is None or journal is None:
         return False
     look = _now_and_then(look)
     look()
-    if not _is_whole(output, journal):
-        storage.delete([output.path(JOURNAL_FILE)])
-        return False
-    _move(output, journal.moves, look)
-    faults.reached("after_moves")
-    look()
     if snapshot.read_snapshot(output.directory).generation < journal.generation:
+        if not _is_whole(output, journal):
+            conditional_writes.delete_if_unchanged(path, stored)
+            return False
+        _move(output, journal.moves, look)
+        faults.reached("after_moves")
         state = Output(output.directory).refresh(without=set(journal.removes))
         snapshot.write_snapshot(output.directory, journal.generation, state.files, look)
     faults.reached("after_snapshot")
@@ -223,28 +196,8 @@ def roll_forward(output: Output, look: Look) -> bool:
         storage.delete([output.path(name)])
     faults.reached("after_removes")
     look()
-    storage.delete([output.path(JOURNAL_FILE)])
+    conditional_writes.delete_if_unchanged(path, stored)
     return True
-
-
-def read_journal(output: Output) -> Journal | None:
-    """A change that is decided and not yet at its end; None if there is none.
-
-    Raises:
-      UserError: the journal is damaged.
-    """
-    path = output.path(JOURNAL_FILE)
-    if not storage.exists(path):
-        return None
-    try:
-        with storage.open_input(path) as file:
-            found = json.loads(file.read())
-        moves = [(source, target) for source, target in found.pop("moves")]
-        return Journal(moves=moves, **found)
-    except (ValueError, TypeError, KeyError) as error:
-        raise UserError(
-            f"{path}: is damaged ({error}); --overwrite starts the output anew"
-        ) from error
 
 
 def discard_damaged(output: Output) -> None:

@@ -129,8 +129,9 @@ def read_started(output: Output) -> dict[str, Any] | None:
     return _read_json(paths[-1]) if paths else None
 
 
-def finish_unpublished(output: Output, report: dict[str, Any]) -> None:
+def finish_unpublished(output: Output, report: dict[str, Any], look: Look) -> None:
     """Writes `_run.json` of a run that failed its checks; what readers go by stays as it is."""
+    look()
     storage.write_text(output.path(RUN_FILE), _json(report))
     storage.delete([output.path(PLAN_DIRECTORY)])
 

@@ -70,16 +70,17 @@ class Plan:
         return bool(self.drop or self.staged or self.replaces_all)
 
     def keeping(self, unread: dict[str, set[str]]) -> Plan:
-        """The plan in which the rows of images that could not be read now stay as they are.
+        """The plan in which images that could not be read now keep the row or error row they have.
 
-        The error rows of this try are left out of what is published, and so the next run finds
-        these images changed again.
+        The error rows of this try are left out of what is published, and so the next run tries
+        these images again.
 
         Args:
-          unread: ids of some of `rows_changed`, by the staged part with their error rows.
+          unread: ids of some of `rows_changed` and `failed_before`, by the staged part with their
+            error rows.
         """
-        stale = set[str]().union(*unread.values())
-        drop = {name: ids - stale for name, ids in self.drop.items()}
+        kept = set[str]().union(*unread.values())
+        drop = {name: ids - kept for name, ids in self.drop.items()}
         names = self.drop_staged.keys() | unread.keys()
         return dataclasses.replace(
             self,
@@ -87,7 +88,7 @@ class Plan:
             drop_staged={
                 name: self.drop_staged.get(name, set()) | unread.get(name, set()) for name in names
             },
-            stale=sorted(stale),
+            stale=sorted(kept & self.rows_changed),
         )
 
 
@@ -124,8 +125,15 @@ def make_plan(
     drop: collections.defaultdict[str, set[str]] = collections.defaultdict(set)
     rows_changed: set[str] = set()
     failed_before: set[str] = set()
-    for part in output.ids():
+    known: set[str] = set()
+    new_parts = output.parts.keys() - published
+    for part in _published_first(output, published):
         for row in _rows(part):
+            if row.id in known:  # a worker that was late has committed a part once more
+                drop[part.name].add(row.id)
+                continue
+            if new_parts:
+                known.add(row.id)
             ref = wanted.get(row.id)
             if ref is None:
                 fate = "gone" if mode == "sync" and not unseen.holds(row.uri) else "kept"
@@ -149,7 +157,8 @@ def make_plan(
         for row in _rows(part):
             ref = wanted.get(row.id)
             fits = ref is not None and (ref.uri, ref.version) == (row.uri, row.version)
-            if fits and row.id not in done and row.was_read:
+            again = row.failed and (retry_errors or row.may_pass or not row.was_read)
+            if fits and row.id not in done and not again:
                 done.add(row.id)
                 counts["staged"] += 1
             else:
@@ -171,6 +180,13 @@ def make_plan(
         rows_changed=rows_changed,
         failed_before=failed_before,
     )
+
+
+def _published_first(output: Output, published: Collection[str]) -> Iterator[PartIds]:
+    for of_readers in (True, False):
+        names = [name for name in output.parts if (name in published) == of_readers]
+        parts = {name: output.parts[name] for name in names}
+        yield from Output(output.directory, parts).ids()
 
 
 def plan_line(plan: Plan, mode: Mode) -> str:

@@ -11,10 +11,11 @@ from collections.abc import Callable
 import pandas as pd
 import pytest
 
-from pipeline import verify
+from pipeline import compact, verify
 from tests.helpers.commands import Finished
 from tests.helpers.images import write_random_images
-from transforms.dataset.snapshot import load_features
+from transforms.dataset.rewriting import copy_parts
+from transforms.dataset.snapshot import load_features, open_features
 
 Run = Callable[..., Finished]
 
@@ -250,17 +251,16 @@ def test_what_another_overwriting_run_has_left_is_not_taken(
     with monkeypatch.context() as broken:
         broken.setattr("pipeline.outcome.conclude", lambda *_: 1 / 0)
         assert night.run(*night.command, "--pixels", "uint8", "--overwrite").code == 1
-    refused = night.run(*night.command)
-    assert refused.code == 2 and "_staging" in refused.err and "pixels" in refused.err
-    done = night.run(*night.command, "--overwrite")
-    assert done.code == 0, done.err
-    assert night.report()["fingerprint"]["pixels"] == "exact"
-    assert len(night.rows()) == IMAGES
+    before = night.state()
+    assert "40 unchanged" in night.run(*night.command, "--dry_run").err
+    assert list((night.out / "_staging").iterdir())
+    done = night.run(*night.command)
+    assert done.code == 0 and "other settings left there is dropped" in done.err
+    assert night.state() == before
+    assert not (night.out / "_staging").exists()
 
 
 def test_a_training_epoch_reads_on_while_nights_go_by(night: Night) -> None:
-    from transforms.dataset.snapshot import open_features
-
     epoch = open_features(str(night.out))
     rows = epoch.to_table()
     night.replace(night.images[0], night.contents[1])
@@ -272,3 +272,81 @@ def test_a_training_epoch_reads_on_while_nights_go_by(night: Night) -> None:
     assert not (night.out / "_previous").exists()
     with pytest.raises(FileNotFoundError):
         epoch.to_table()
+
+
+# What a review found
+
+
+@pytest.mark.parametrize("flags", [("--retry_errors",), ("--retry_errors", "--overwrite")])
+def test_errors_that_wait_in_staging_are_tried_again_when_asked_for(
+    night: Night, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...]
+) -> None:
+    """The images are the same; what made them errors was something else."""
+    for number, path in enumerate(night.images):
+        night.replace(path, night.contents[(number + 1) % IMAGES])
+    with monkeypatch.context() as broken:
+        broken.setattr("transforms.images.read_ahead.decode_image", lambda *_: 1 / 0)
+        assert night.sync().code == 1
+    done = night.sync(*flags)
+    assert done.code == 0, done.err
+    assert len(night.rows()) == IMAGES
+
+
+def test_the_loss_of_all_rows_is_no_success_however_few_there_are(
+    tmp_path: pathlib.Path, tiny_model: pathlib.Path, run_here: Run
+) -> None:
+    images = write_random_images(tmp_path / "in", 9)
+    command = ["--input", tmp_path / "in", "--output", tmp_path / "out", "--model", tiny_model]
+    command += ["--mode", "sync"]
+    assert run_here(*command).code == 0
+    for path in images:
+        path.write_bytes(HTML)
+    assert run_here(*command).code == 1
+    assert len(pd.read_parquet(tmp_path / "out")) == 9
+
+
+def test_what_stays_unreadable_makes_no_new_snapshot(
+    night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new = night.images[0].with_name("new.png")
+    new.write_bytes(night.contents[0])
+    monkeypatch.setattr("transforms.storage.retries.FIRST_WAIT_SECONDS", 0.0)
+    read = open
+
+    def unreachable(path: object, *args: object, **kwargs: object):
+        if str(path) == str(new):
+            raise TimeoutError(110, "Connection timed out")
+        return read(path, *args, **kwargs)
+
+    monkeypatch.setattr("builtins.open", unreachable)
+    assert night.sync().code == 0
+    before = night.state()
+    again = night.sync()
+    assert again.code == 0 and "1 errors to try again" in again.err
+    assert night.state() == before
+    assert not (night.out / "_staging").exists()
+
+
+def test_compact_publishes_nothing_that_a_run_did_not(night: Night) -> None:
+    for number in range(20):
+        (night.images[0].parent / f"new-{number}.png").write_bytes(HTML)
+    assert night.run(*night.command).code == 1
+    before = night.state()
+    assert compact.main([str(night.out), "--rows_per_file", "4096"]) == 2
+    assert night.state() == before
+
+
+def test_a_part_that_a_late_worker_commits_again_is_taken_out(night: Night) -> None:
+    """Its images lie in other parts by now, as the shards were made anew."""
+    name = sorted(night.out.glob("part-*"))[0].name
+    made = copy_parts([str(night.out / name)], str(night.out / "_late"), (), "late")
+    assert made is not None
+    late = night.out / f"part-{made.shard}.parquet"
+    (night.out / "_late" / f"part-{made.shard}.parquet").rename(
+        late.with_name(f"part-{made.shard}.parquet")
+    )
+    (night.out / "_late").rmdir()
+    done = night.run(*night.command)
+    assert done.code == 0, done.err
+    assert len(night.rows()) == IMAGES
+    assert night.sync().code == 0

@@ -14,8 +14,9 @@ import pytest
 
 from pipeline import compact, job, settings, status, verify
 from pipeline.options.door import read_options
-from pipeline.output import publish, run_record
+from pipeline.output import run_record
 from pipeline.output.directory import Output, open_output
+from pipeline.output.staging import staging_of
 from pipeline.planning.plan import make_plan
 from tests.helpers import small_night
 from tests.helpers.commands import ROOT
@@ -60,7 +61,7 @@ def test_its_settings_are_those_of_the_same_options_now(output: Output) -> None:
 
 def test_a_run_finds_nothing_left_to_do(output: Output, refs: list[ImageRef]) -> None:
     for mode in ("append", "sync"):
-        plan = make_plan(refs, output, publish.staging(output), mode, retry_errors=False)
+        plan = make_plan(refs, output, staging_of(output), mode, retry_errors=False)
         assert (plan.computes, plan.unchanged, plan.gone, plan.replaces) == (0, 6, 0, False)
 
 

@@ -154,7 +154,7 @@ def test_a_run_that_failed_its_checks_leaves_what_readers_go_by(tmp_path: pathli
     before = (tmp_path / "_snapshot.json").read_bytes()
     run_record.start(opened(tmp_path), {"run_id": RUN})
     commit(tmp_path, B, 2)
-    run_record.finish_unpublished(opened(tmp_path), {"succeeded": False})
+    run_record.finish_unpublished(opened(tmp_path), {"succeeded": False}, lambda: None)
     assert json.loads((tmp_path / "_run.json").read_text())["succeeded"] is False
     assert (tmp_path / "_snapshot.json").read_bytes() == before
     parts = [f"part-{shard}.parquet" for shard in (A, B)]
