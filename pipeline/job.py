@@ -192,15 +192,17 @@ def _plan(options: RunOptions, listing: Listing, resolved: Settings, output: Out
     unseen = [*listing.unlisted, *(container.uri for container in listing.unreadable)]
     if run_record.is_of_other_settings(staging, fingerprint):
         staging = Output(staging.directory)
+    published: set[str] = set()
     if options.output.overwrite:
         seen = Output(output.directory)
         plan = make_plan(listing.refs, seen, staging, mode, retry_errors, unseen)
         plan = dataclasses.replace(plan, replaces_all=True)
     else:
         run_record.refuse_other_settings(output, fingerprint)
-        published = read_snapshot(output.directory).parts
+        published.update(read_snapshot(output.directory).parts)
         plan = make_plan(listing.refs, output, staging, mode, retry_errors, unseen, published)
-    there = output.rows + output.errors
+    readers = Output(output.directory, {n: p for n, p in output.parts.items() if n in published})
+    there = readers.rows + readers.errors
     if plan.gone > options.limits.max_gone_rate * there:
         raise LimitError(
             f"--mode sync: {plan.gone:,} of {there:,} rows are of images that the inputs no longer "

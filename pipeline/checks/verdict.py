@@ -15,10 +15,11 @@ from pipeline.checks.sample import Sample, StoredImage
 from pipeline.options.door import read_options
 from pipeline.output import lease, run_record
 from pipeline.output.directory import Output
+from pipeline.output.journal import read_journal
 from transforms import storage
 from transforms.dataset import snapshot
 from transforms.dataset.layout import RUN_FILE, SNAPSHOT_FILE, is_part_name
-from transforms.errors import Message, UserError
+from transforms.errors import Message
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,13 +51,12 @@ def verify(output: Output, size: int, seed: int, flags: Sequence[str] = ()) -> V
       flags: of `pipeline.run`, in addition to those that the last run was given.
 
     Raises:
-      UserError: a run is at work there, or the run's own options cannot be used any more.
+      UserError: a run is at work there, its snapshot or journal is damaged, or the run's own
+        options cannot be used any more.
     """
     lease.refuse_if_held(output)
-    try:
-        state = snapshot.read_snapshot(output.directory)
-    except ValueError as error:
-        raise UserError(f"{error}; the next run writes it anew, delete it") from error
+    state = snapshot.read_snapshot(output.directory)
+    read_journal(output)
     names = [name for name in storage.list_names(output.directory) if is_part_name(name)]
     sample = Sample(size, seed)
     checked = check_parts(output, names, state, sample)

@@ -6,6 +6,7 @@ them.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import re
@@ -111,10 +112,11 @@ def read_report(output: Output) -> dict[str, Any] | None:
 
 def update_part_count(output: Output) -> None:
     """Puts into `_run.json` how many parts there are after they were gathered."""
-    report = read_report(output)
-    if report is not None:
-        report["counts"]["parts"] = len(output.parts)
-        storage.write_text(output.path(RUN_FILE), _json(report))
+    with contextlib.suppress(ValueError, KeyError, TypeError):  # damaged: `verify` tells
+        report = read_report(output)
+        if report is not None:
+            report["counts"]["parts"] = len(output.parts)
+            storage.write_text(output.path(RUN_FILE), _json(report))
 
 
 def read_started(output: Output) -> dict[str, Any] | None:
@@ -151,6 +153,7 @@ def finish(output: Output, report: dict[str, Any], keeping: Keeping, look: Look)
     ]
     look()
     storage.delete([output.path(name) for name in errors if name not in named])
+    storage.remove_if_empty(output.path(ERRORS_DIRECTORY))
     look()
     storage.delete([output.path(name) for name in (PLAN_DIRECTORY, STAGING_DIRECTORY)])
     state = snapshot.update_snapshot(output.directory, output.files, look)

@@ -137,6 +137,9 @@ def make_plan(
             ref = wanted.get(row.id)
             if ref is None:
                 fate = "gone" if mode == "sync" and not unseen.holds(row.uri) else "kept"
+                if part.name not in published and (fate == "gone" or row.failed):
+                    drop[part.name].add(row.id)  # of a run with other inputs that failed
+                    continue
             elif (ref.uri, ref.version) != (row.uri, row.version):
                 fate = "retried" if row.failed and mode == "append" else "changed"
             else:

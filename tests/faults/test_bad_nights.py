@@ -350,3 +350,45 @@ def test_a_part_that_a_late_worker_commits_again_is_taken_out(night: Night) -> N
     assert done.code == 0, done.err
     assert len(night.rows()) == IMAGES
     assert night.sync().code == 0
+
+
+def test_a_wrong_folder_that_failed_does_not_stay_in_the_way(night: Night) -> None:
+    before = night.state()
+    wrong = night.images[0].parents[2] / "wrong"
+    wrong.mkdir()
+    for number in range(20):
+        (wrong / f"{number}.png").write_bytes(HTML)
+    assert night.run(*night.command, "--input", night.images[0].parents[1], wrong).code == 1
+    for flags in ((), ("--mode", "sync", "--max_gone_rate", 0)):
+        done = night.run(*night.command, *flags)
+        assert done.code == 0, done.err
+    assert len(night.rows()) == IMAGES
+    assert load_features(str(night.out)).num_rows == IMAGES
+    assert night.state().keys() == before.keys()
+
+
+@pytest.mark.parametrize("content", ["garbage", '{"generation": "x", "checksums": []}'])
+def test_a_damaged_snapshot_is_one_line_with_what_to_do(
+    night: Night, content: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    path = night.out / "_snapshot.json"
+    path.write_text(content)
+    refused = night.sync()
+    assert refused.code == 2 and refused.err.splitlines()[-1].endswith(
+        "delete it, and the next run writes it anew"
+    )
+    assert verify.main([str(night.out), "--sample", "0"]) == 2
+    path.unlink()
+    assert night.sync().code == 0
+    night.verified(capfd)
+
+
+def test_a_damaged_journal_is_told_by_verify(night: Night) -> None:
+    (night.out / "_publish.json").write_text("garbage")
+    assert verify.main([str(night.out), "--sample", "0"]) == 2
+
+
+def test_compact_takes_a_damaged_record_of_the_run_as_it_is(night: Night) -> None:
+    (night.out / "_run.json").write_text("garbage")
+    assert compact.main([str(night.out), "--rows_per_file", "4096"]) == 0
+    assert len(night.rows()) == IMAGES

@@ -19,6 +19,7 @@ import pyarrow.fs
 from transforms import storage
 from transforms.dataset.layout import SNAPSHOT_FILE
 from transforms.dataset.replaced import SnapshotFiles
+from transforms.errors import UserError
 from transforms.storage.conditional_writes import StoredText, read_text, write_if_unchanged
 
 _CHECKSUM_THREADS = 8
@@ -46,7 +47,7 @@ def read_snapshot(directory: str) -> Snapshot:
     """The directory's snapshot; that of generation 0 if no run has finished yet.
 
     Raises:
-      ValueError: `_snapshot.json` is damaged; the message names it.
+      UserError: `_snapshot.json` is damaged; the message names it.
     """
     return _parse(directory, _read(directory))
 
@@ -60,10 +61,19 @@ def _parse(directory: str, stored: StoredText | None) -> Snapshot:
         return Snapshot()
     try:
         found = json.loads(stored.text)
-        return Snapshot(found["generation"], found["checksums"])
+        generation, checksums = found["generation"], found["checksums"]
+        if not isinstance(generation, int) or not _is_str_by_str(checksums):
+            raise TypeError("a number and an object of strings are wanted")
+        return Snapshot(generation, checksums)
     except (ValueError, TypeError, KeyError) as error:
         path = storage.join(directory, SNAPSHOT_FILE)
-        raise ValueError(f"{path} is damaged: {error}") from error
+        raise UserError(
+            f"is damaged ({error}); delete it, and the next run writes it anew", subject=path
+        ) from error
+
+
+def _is_str_by_str(found: object) -> bool:
+    return isinstance(found, dict) and all(isinstance(v, str) for v in [*found, *found.values()])
 
 
 def write_snapshot(

@@ -11,7 +11,7 @@ _SECRET_NAMES = (
     r"[\w.%-]*(?:signature|token|secret|passw|credential|auth|policy|api[_-]?key|access[_-]?key)"
     r"[\w.%-]*|sig|key|pwd|jwt|hdnea"
 )
-_PARAMETER = re.compile(rf"([?&;](?:{_SECRET_NAMES})=)[^&;#\s'\"<>]+", re.IGNORECASE)
+_PARAMETER = re.compile(rf"((?:[?&;]|\[\?\])(?:{_SECRET_NAMES})=)[^&;#\s'\"<>]+", re.IGNORECASE)
 _USER = re.compile(r"([a-z][a-z0-9+.-]*://)[^/\s?#@'\"]+@", re.IGNORECASE)
 
 
@@ -20,6 +20,8 @@ def masked(text: str) -> str:
 
     >>> masked("https://h/m.tar.gz?versionId=3&X-Amz-Signature=f00d")
     'https://h/m.tar.gz?versionId=3&X-Amz-Signature=***'
+    >>> masked("no match for https://h/m[?]X-Amz-Signature=f00d")  # as a glob
+    'no match for https://h/m[?]X-Amz-Signature=***'
     >>> masked("model https://me:secret@h/m.tgz: 403"), masked("gs://bucket/a@b")
     ('model https://***@h/m.tgz: 403', 'gs://bucket/a@b')
     """
