@@ -30,7 +30,7 @@ def save(directory: pathlib.Path, answer: Callable) -> pathlib.Path:
 
 
 def augmenting(images):
-    brightness = tf.random.uniform([tf.shape(images)[0], 1, 1, 1], 0.5, 1.5)
+    brightness = tf.random.uniform([tf.shape(images)[0], 1, 1, 1], 0.5, 1.5, seed=1)
     return tf.reduce_mean(images * brightness, [1, 2])
 
 
@@ -58,7 +58,7 @@ def test_a_model_with_active_augmentation_is_refused_by_name_unless_accepted(
     done = run_here(*command)
     assert done.code == 2
     [mistake] = [line for line in done.err.splitlines() if line.startswith("error: ")]
-    assert f"--model {model}: is not deterministic: two calls on 4 images differ by 0." in mistake
+    assert f"--model {model}: is not deterministic: two calls on 4 images differ by " in mistake
     assert "--accept_model runs it as it is" in mistake
     assert not list(out.glob("part-*"))
     done = run_here(*command, "--accept_model")
