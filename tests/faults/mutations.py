@@ -1,6 +1,7 @@
 """Takes out, one at a time, what the promises rest on, and looks whether a test notices.
 
-python -m tests.faults.mutations     # as `make soak` does; minutes
+python -m tests.faults.mutations                            # all, as `make soak` does
+python -m tests.faults.mutations transforms/storage/s3.py   # those of a module
 
 Each fsync, each condition of a request, each look at the lease and each checksum is found by its
 text, so that a new one is taken out, too. A mutation is made in a copy of the tree, in which tests
@@ -40,7 +41,6 @@ RECORD = "tests/pipeline/output/test_run_record.py"
 CHECKSUMS = "tests/faults/test_checksums.py"
 STAGING = "tests/transforms/models/test_staging.py"
 RECORDS = "tests/transforms/inputs/test_tfrecord_file.py"
-COMMIT_STEP = "tests/transforms/test_commit.py"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,12 +204,13 @@ def mutations(rules: tuple[Rule, ...] = RULES) -> Iterator[Mutation]:
             yield Mutation(rule, at + 1, old.strip(), new.strip(), mutated)
 
 
-def main() -> int:
-    """Tries all, and prints the table."""
+def main(modules: list[str]) -> int:
+    """Tries all, or those of some modules, and prints the table."""
     _import_what_is_large()
     unnoticed = 0
-    everything = sorted({test for rule in RULES for test in rule.tests})
-    tried = list(mutations())
+    rules = tuple(rule for rule in RULES if rule.module in modules or not modules)
+    everything = sorted({test for rule in rules for test in rule.tests})
+    tried = list(mutations(rules))
     with tempfile.TemporaryDirectory() as directory, _processes() as processes:
         copies = [_copy(pathlib.Path(directory, str(n))) for n in range(processes)]
         failed = _first_failure(copies[0], tuple(everything))
@@ -299,4 +300,4 @@ def _run_tests(copy: pathlib.Path, tests: tuple[str, ...], log: pathlib.Path) ->
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

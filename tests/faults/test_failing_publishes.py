@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import job
 from pipeline.checks.parts import check_parts
 from pipeline.checks.sample import Sample
 from pipeline.output.directory import Output
@@ -22,20 +21,20 @@ from tests.helpers import object_stores, small_night
 from tests.helpers.object_stores import Store
 from tests.helpers.outputs import committed_ids
 from tests.helpers.simulated_nights import REMAINING
+from tests.helpers.simulated_nights import patched as nights_here
 from tests.helpers.soak import usual_or_soak
 from transforms import storage
 from transforms.dataset import snapshot
 from transforms.storage import retries
 
-AT_MOST = usual_or_soak(4, 10_000)
+AT_MOST = usual_or_soak(2, 10_000)
 AWAY = 10_000  # more requests than a night makes
 
 
 @pytest.fixture(scope="module", params=[object_stores.gcs, object_stores.s3])
 def store(request: pytest.FixtureRequest) -> Iterator[Store]:
-    with request.param() as store, pytest.MonkeyPatch.context() as patch:
+    with request.param() as store, pytest.MonkeyPatch.context() as patch, nights_here():
         patch.setattr(retries, "FIRST_WAIT_SECONDS", 0)
-        patch.setattr(job, "_compute", small_night.compute)
         yield store
 
 
@@ -55,6 +54,18 @@ def evening(store: Store) -> Callable[[], str]:
         return output
 
     return prepare
+
+
+@pytest.fixture(scope="module")
+def requests(store: Store, evening: Callable[[], str]) -> int:
+    """How many a night has."""
+    output, proxy = evening(), store.proxy
+    assert proxy is not None
+    proxy.fail(0)
+    assert have_night(output, small_night.morning()) == 0
+    count = len(proxy.requests)
+    check_finished(output)
+    return count
 
 
 def writer_of(content: bytes) -> Callable[[str], None]:
@@ -99,17 +110,13 @@ def check_finished(directory: str) -> None:
 def test_each_request_of_a_night(
     store: Store,
     evening: Callable[[], str],
+    requests: int,
     passed_on: bool,
     times: int,
     record_property: pytest.RecordProperty,
 ) -> None:
     proxy = store.proxy
     assert proxy is not None
-    output = evening()
-    proxy.fail(0)
-    assert have_night(output, small_night.morning()) == 0
-    requests = len(proxy.requests)
-    check_finished(output)
     numbers, survived = spread(requests, AT_MOST), 0
     for number in numbers:
         output = evening()
