@@ -48,9 +48,11 @@ test: $(INSTALLED)
 	$(PYTEST) $(FIRST)
 	$(PYTEST) $(FIRST:%=--ignore=%)
 
-# The same tests with more of all: 25 kills, 100,000 images, every architecture.
+# The same tests with more of all: 25 kills, 100,000 images, every architecture, faults at each system
+# call and request. Then what the promises rest on is taken out, one at a time: a test has to notice.
 soak: $(INSTALLED)
 	IMAGE_FEATURES_SOAK=1 $(MAKE) test
+	$(BIN)/python -m tests.faults.mutations
 
 check: $(INSTALLED)
 	$(BIN)/ruff check .

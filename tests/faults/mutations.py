@@ -86,6 +86,7 @@ PUBLISHING, FINISHING = "pipeline/output/publish.py", "pipeline/output/run_recor
 HOLDING, CHECKING = "pipeline/output/lease.py", "pipeline/checks/parts.py"
 WRITING, FILES = "transforms/dataset/writer.py", "transforms/storage/files.py"
 MODELS, CONTAINERS = "transforms/models/staging.py", "transforms/inputs/tfrecord_file.py"
+HEADERS = "transforms/inputs/record_search.py"
 GOOGLE, S3 = "transforms/storage/google_storage.py", "transforms/storage/s3.py"
 SMALL, SNAPSHOT = "transforms/storage/conditional_writes.py", "transforms/dataset/snapshot.py"
 MOVES, COMMIT = "transforms/storage/changes.py", "transforms/storage/commits.py"
@@ -175,13 +176,8 @@ RULES = (
         r"\1pass",
         (STAGING,),
     ),
-    Rule(
-        "checksum",
-        CONTAINERS,
-        r"(?<=if )_CRC\.unpack.* != .*(?=:)",
-        "False",
-        (RECORDS,),
-    ),
+    Rule("checksum", CONTAINERS, r"(?<=if )CRC\.unpack.* != .*(?=:)", "False", (RECORDS,)),
+    Rule("checksum", HEADERS, r"(?<=if )CRC\.unpack.* != .*(?=:)", "False", (RECORDS,)),
 )
 
 

@@ -97,7 +97,7 @@ def test_any_nights(record_property: pytest.RecordProperty) -> None:
             derandomize=True,
             database=None,
             deadline=None,
-            max_examples=usual_or_soak(12, 600),
+            max_examples=usual_or_soak(12, 300),
             stateful_step_count=4,
             phases=[
                 hypothesis.Phase.explicit,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import pathlib
 from collections.abc import Iterator
 
@@ -104,6 +106,25 @@ def test_what_was_not_seen_stays(path: str) -> None:
     another = write_if_unchanged(path, "another's", mine)
     delete_if_unchanged(path, mine)
     assert read_text(path) == another
+
+
+@pytest.mark.parametrize("root", ["local"], indirect=True)
+def test_between_comparing_and_writing_nobody_else_is_let_in(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_text, tried = storage.write_text, []
+
+    def write(written: str, text: str) -> None:
+        handle = os.open(os.path.dirname(path), os.O_RDONLY)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(handle)
+        tried.append(text)
+        write_text(written, text)
+
+    monkeypatch.setattr(storage, "write_text", write)
+    assert write_if_unchanged(path, "mine", None)
+    assert tried == ["mine"]
 
 
 @pytest.mark.parametrize("root", ["gs", "s3"], indirect=True)
