@@ -37,6 +37,7 @@ WRITES = "tests/transforms/storage/test_conditional_writes.py"
 COMMITS = "tests/transforms/storage/test_commits.py"
 PUBLISH = "tests/pipeline/output/test_publish.py"
 LEASE = "tests/pipeline/output/test_lease.py"
+LOOKS = "tests/pipeline/test_looks.py"
 RECORD = "tests/pipeline/output/test_run_record.py"
 CHECKSUMS = "tests/faults/test_checksums.py"
 STAGING = "tests/transforms/models/test_staging.py"
@@ -133,9 +134,12 @@ RULES = (
     ),
     Rule("condition", PUBLISHING, r"not _is_whole\(.*\)", "False", (PUBLISH,)),
     Rule("condition", PUBLISHING, r" if name not in readable", "", (PUBLISH,)),
+    Rule("look", "pipeline/job.py", LOOK, r"\1pass", (LOOKS,)),
+    Rule("look", "pipeline/outcome.py", LOOK, r"\1pass", (LOOKS,)),
+    Rule("look", "pipeline/output/compaction.py", LOOK, r"\1pass", (LOOKS,)),
     Rule("look", PUBLISHING, LOOK, r"\1pass", (STEPS, PUBLISH)),
     Rule("look", PUBLISHING, r"(?<=state\.files), look", "", (STEPS,)),
-    Rule("look", FINISHING, LOOK, r"\1pass", (STEPS, RECORD)),
+    Rule("look", FINISHING, LOOK, r"\1pass", (STEPS, RECORD, LOOKS)),
     Rule("look", FINISHING, r"(?<=output\.files), look", "", (STEPS,)),
     Rule("look", SNAPSHOT, LOOK, r"\1pass", (STEPS,)),
     Rule("look", WRITING, r"self\._before_commit\(\)", "pass", (STEPS,)),

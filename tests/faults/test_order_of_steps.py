@@ -29,9 +29,9 @@ STAGED = "_staging/part*.parquet"
 STEPS = (
     """
 look, write _publish.json
-look, look, write part*.parquet, delete _staging/part*.parquet
+look, read _snapshot.json, look, write part*.parquet, delete _staging/part*.parquet
 write part*.parquet, delete _copies/part*.parquet, write part*.parquet, delete _copies/part*.parquet
-look, read _snapshot.json, read _snapshot.json, look, write _snapshot.json
+read _snapshot.json, look, write _snapshot.json
 read _snapshot.json, look, write _previous/*/part*.parquet, delete part*.parquet
 write _previous/*/part*.parquet, delete part*.parquet
 look, delete _staging
