@@ -281,4 +281,4 @@ def test_errors_are_tried_again_when_asked_for(
     assert len(versions(tmp_path / "out")) == 3
     assert run_here(*command, "--mode", "sync", "--retry_errors").code == 0
     assert len(versions(tmp_path / "out")) == 4
-    assert not list((tmp_path / "out" / "_errors").iterdir())
+    assert not list((tmp_path / "out").glob("_errors/*"))

@@ -16,7 +16,6 @@ from collections.abc import Iterator
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline import job
 from pipeline.checks.parts import check_parts
 from pipeline.checks.sample import Sample
 from pipeline.output import directory as output_directory
@@ -198,7 +197,7 @@ def _versions(data: bytes) -> Versions:
 def patched() -> Iterator[None]:
     """Nights are had in this process: another's lease is dead at once, and one thread does all."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(job, "_compute", small_night.compute)
+        small_night.make_up(patch.setattr)
         patch.setattr(lease, "_machine", str)
         patch.setattr(lease, "DEAD_AFTER_SECONDS", 0)
         patch.setattr(lease, "RENEW_SECONDS", 10**6)

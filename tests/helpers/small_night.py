@@ -17,11 +17,11 @@ import pathlib
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from pipeline import job
+from pipeline import job, trial
 from pipeline.options.door import read_options
 from pipeline.output.directory import open_output
 from pipeline.settings import Settings
@@ -86,6 +86,16 @@ def run(
     return job.work(options, time.time(), listing, settings, open_output(output), None)
 
 
+def make_up(set_attribute: Callable[[object, str, object], None]) -> None:
+    """Puts `compute` in place of the pipeline, and tries no model before it.
+
+    Args:
+      set_attribute: `setattr`, or that of a `pytest.MonkeyPatch`.
+    """
+    set_attribute(job, "_compute", compute)
+    set_attribute(trial, "tried", lambda settings, todo, accept: settings)
+
+
 def compute(_, pointers: list[ShardPointer], settings: Settings, target, plan, look) -> None:
     """In place of the pipeline: the shards become parts."""
     for pointer in pointers:
@@ -117,7 +127,7 @@ def vectors(refs: list[ImageRef], width: int) -> np.ndarray:
 
 def serve() -> None:
     """Forks a child for each output on standard input."""
-    job._compute = compute
+    make_up(setattr)
     run(sys.argv[1], evening())  # and everything is imported
     print("ready", flush=True)
     for line in iter(functools.partial(sys.stdin.readline), ""):

@@ -12,7 +12,7 @@ import shutil
 import pandas as pd
 import pytest
 
-from pipeline import compact, job, settings, status, verify
+from pipeline import compact, settings, status, verify
 from pipeline.options.door import read_options
 from pipeline.output import run_record
 from pipeline.output.directory import Output, open_output
@@ -69,7 +69,7 @@ def test_a_run_and_a_sync_go_on_with_it(
     output: Output, refs: list[ImageRef], monkeypatch: pytest.MonkeyPatch, capfd
 ) -> None:
     """One image is new, then one has changed and one is gone; the numbers are made up."""
-    monkeypatch.setattr(job, "_compute", small_night.compute)
+    small_night.make_up(monkeypatch.setattr)
     fingerprint = next(iter(output.parts.values())).fingerprint
     versions = {ref.id: ref.version for ref in refs}
 

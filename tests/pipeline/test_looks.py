@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from pipeline import compact, job
+from pipeline import compact
 from pipeline.output import lease
 from pipeline.output.directory import Output
 from pipeline.output.lease import LeaseLostError
@@ -29,7 +29,7 @@ def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
         counted[sys._getframe(1).f_code.co_name] += 1
 
     monkeypatch.setattr(lease, "look", lambda output, run_id: look)
-    monkeypatch.setattr(job, "_compute", small_night.compute)
+    small_night.make_up(monkeypatch.setattr)
     return counted
 
 
@@ -61,7 +61,7 @@ def test_who_lost_the_output_clears_nothing_away(
     tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = str(tmp_path / "out")
-    monkeypatch.setattr(job, "_compute", small_night.compute)
+    small_night.make_up(monkeypatch.setattr)
     assert small_night.run(out, small_night.evening()) == 0
     commit(tmp_path / "out" / "_staging", A, 2, [CorruptImageError("y")])
     before = names_in(tmp_path)
