@@ -6,13 +6,15 @@ import re
 
 MASK = "***"
 
+# Each repetition has a limit, so that a long text takes no more than time in proportion.
+
 # Names of parameters with which a URL is signed or that say who may read it: S3, GCS, Azure, CDNs.
 _SECRET_NAMES = (
-    r"[\w.%-]*(?:signature|token|secret|passw|credential|auth|policy|api[_-]?key|access[_-]?key)"
-    r"[\w.%-]*|sig|key|pwd|jwt|hdnea"
+    r"[\w.%-]{0,64}(?:signature|token|secret|passw|credential|auth|policy|api[_-]?key|access[_-]?key)"
+    r"[\w.%-]{0,64}|sig|key|pwd|jwt|hdnea"
 )
 _PARAMETER = re.compile(rf"((?:[?&;]|\[\?\])(?:{_SECRET_NAMES})=)[^&;#\s'\"<>]+", re.IGNORECASE)
-_USER = re.compile(r"([a-z][a-z0-9+.-]*://)[^/\s?#@'\"]+@", re.IGNORECASE)
+_USER = re.compile(r"([a-z][a-z0-9+.-]{0,30}://)[^/\s?#@'\"]+@", re.IGNORECASE)
 
 
 def masked(text: str) -> str:

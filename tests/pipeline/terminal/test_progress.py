@@ -142,8 +142,10 @@ def test_a_part_that_cannot_be_read_yet_does_not_end_the_progress(
 ) -> None:
     with log() as screen, Progress(Output(str(tmp_path)), 5):
         screen.wait_for(r"0 of 5 images")
-        (tmp_path / part_name("f" * 16)).write_bytes(b"not there yet")
+        unreadable = tmp_path / part_name("f" * 16)
+        unreadable.write_bytes(b"not there yet")
         commit(tmp_path, A, 4, 1)
+        unreadable.unlink()
         screen.wait_for(r"5 of 5 images")
 
 
