@@ -65,6 +65,8 @@ def elsewhere(
     with worker_pool(hidden=launcher, home=worker) as address:
         yield (
             *("--runner", "PrismRunner", f"--prism_location={prism}"),
+            # Else Beam keeps it, and DirectRunner takes it in tests that come later.
+            "--experiments=disable_prism_server_singleton",
             *("--environment_type=EXTERNAL", f"--environment_config={address}"),
         )
 

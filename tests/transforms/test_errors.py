@@ -213,12 +213,13 @@ def test_a_mistake_crosses_processes_whole(copied) -> None:
 def test_a_mistake_in_a_step_of_a_pipeline_is_told_whole() -> None:
     """Beam makes an exception of the same type, from the arguments of the one that was raised."""
     import apache_beam as beam
+    from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
     def fail(element: int) -> int:
         raise wrong_output()
 
     whole = r"model hub/m: .* output_key: a \[B, 8\], b \[B, 4\]"
-    with pytest.raises(UserError, match=whole), beam.Pipeline("DirectRunner") as pipeline:
+    with pytest.raises(UserError, match=whole), beam.Pipeline(FnApiRunner()) as pipeline:
         pipeline | beam.Create([1]) | "Fail" >> beam.Map(fail)
 
 
