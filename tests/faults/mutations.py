@@ -110,7 +110,13 @@ RULES = (
     Rule("condition", SMALL, r"(?<=if )read_text\(path\) == seen", "True", (CONDITIONS, WRITES)),
     Rule("condition", SMALL, r"(?<=if )_read_file\(path\) == seen", "True", (WRITES,)),
     Rule("condition", SMALL, r"(?<=if )_read_file\(path\) != seen", "False", (WRITES,)),
-    Rule("condition", SMALL, r"fcntl\.flock\(handle, fcntl\.LOCK_EX\)", "pass", (WRITES,)),
+    Rule(
+        "condition",
+        MOVES,
+        r"fcntl\.flock\(handle, fcntl\.LOCK_EX\)",
+        "pass",
+        (WRITES,),
+    ),
     Rule(
         "condition",
         COMMIT,

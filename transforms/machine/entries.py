@@ -7,11 +7,11 @@ old files or a power cut has left is never taken for the model.
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
+
+from transforms.storage.changes import locked
 
 MARKER = ".whole"
 
@@ -48,7 +48,7 @@ def keep(made: str, directory: str) -> None:
     except OSError:
         if not os.path.lexists(directory):
             raise
-    with _alone(os.path.dirname(directory)):
+    with locked(os.path.dirname(directory)):
         if is_whole(directory):  # another process was first
             return
         try:
@@ -84,15 +84,3 @@ def _walk(directory: str) -> Iterator[str]:
     for parent, _, names in os.walk(directory, followlinks=True):
         for name in names:
             yield os.path.join(parent, name)
-
-
-@contextlib.contextmanager
-def _alone(directory: str) -> Iterator[None]:
-    """Two processes on this machine are never in the body at the same time."""
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # a network filesystem may not know locks
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import fcntl
 import functools
 import os
 import shutil
+from collections.abc import Iterator
 
 from apache_beam.io.filesystems import FileSystems
 
@@ -115,5 +117,25 @@ def sync_directory(directory: str) -> None:
     handle = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def locked(directory: str) -> Iterator[None]:
+    """Two processes on this machine are never in the body at the same time.
+
+    Args:
+      directory: local, made if absent; the lock is on it.
+
+    Raises:
+      OSError: it cannot be made or opened.
+    """
+    os.makedirs(directory, exist_ok=True)
+    handle = os.open(directory, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # a network filesystem may not know locks
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
     finally:
         os.close(handle)

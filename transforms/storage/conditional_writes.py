@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fcntl
 import os
 import time
-from collections.abc import Iterator
 
 from google.api_core.exceptions import NotFound, PreconditionFailed
 
 from transforms import storage
+from transforms.storage.changes import locked
 from transforms.storage.clients import asking, s3_client
 from transforms.storage.google_storage import blob as gcs_blob
 from transforms.storage.s3 import named
@@ -94,7 +93,7 @@ def delete_if_unchanged(path: str, seen: StoredText) -> None:
         if read_text(path) == seen:
             storage.delete([path])
     else:
-        with _locked(os.path.dirname(path)):
+        with locked(os.path.dirname(path)):
             if _read_file(path) == seen:
                 storage.delete([path])
 
@@ -155,7 +154,7 @@ def _read_file(path: str) -> StoredText | None:
 
 
 def _write_local(path: str, text: str, seen: StoredText | None) -> StoredText | None:
-    with _locked(os.path.dirname(path)):
+    with locked(os.path.dirname(path)):
         if _read_file(path) != seen:
             return None
         storage.write_text(path, text)
@@ -168,19 +167,6 @@ def _write_and_settle(path: str, text: str, seen: StoredText | None) -> StoredTe
     storage.write_text(path, text)
     time.sleep(SETTLE_SECONDS)
     return StoredText(text) if _read_file(path) == StoredText(text) else None
-
-
-@contextlib.contextmanager
-def _locked(directory: str) -> Iterator[None]:
-    """Two processes on this machine are never in the body at the same time."""
-    os.makedirs(directory, exist_ok=True)
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):  # a network filesystem may not know locks
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _decoded(content: bytes) -> str:

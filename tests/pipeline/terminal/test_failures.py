@@ -90,7 +90,7 @@ def test_what_another_runner_says_around_it_is_left_out() -> None:
         "Pipeline job-7 failed in state FAILED: java.lang.RuntimeException: Error received from "
         "SDK harness for instruction 4: Traceback (most recent call last):\n"
         '  File "apache_beam/runners/common.py", line 1512, in DoFnRunner.process\n'
-        '  File "/work/commit.py", line 66, in process\n'
+        '  File "transforms/commit.py", line 66, in process\n'
         "    part = self._writer.commit()\n"
         "           ^^^^^^^^^^^^^^^^^^^^^\n"
         "RuntimeError: PermissionError: [Errno 13] Permission denied: '/out' "

@@ -12,8 +12,6 @@ import PIL.Image
 import pytest
 import tensorflow as tf
 
-from tests.helpers import object_stores
-from tests.helpers.object_stores import Store
 from transforms import storage
 from transforms.images.read_ahead import decode_shard
 from transforms.images.spec import ImageSpec
@@ -24,17 +22,6 @@ from transforms.storage import objects
 
 # One of the middle two has its summer now, and the last one's winter time is a negative one.
 ZONES = ("UTC", "Europe/Berlin", "Australia/Sydney", "Europe/Dublin")
-
-
-@pytest.fixture(scope="module", params=[object_stores.gcs, object_stores.s3])
-def store(request: pytest.FixtureRequest) -> Iterator[Store]:
-    with request.param() as store:
-        yield store
-
-
-@pytest.fixture
-def directory(store: Store, tmp_path: pathlib.Path) -> str:
-    return storage.join(store.uri, tmp_path.name)
 
 
 @pytest.fixture

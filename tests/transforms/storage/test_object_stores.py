@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pathlib
-from collections.abc import Iterator
 
 import google.auth
 import numpy as np
@@ -22,17 +21,6 @@ from transforms.errors import UserError
 from transforms.inputs.listing import list_images
 from transforms.storage import clients, retries, s3
 from transforms.storage.causes import is_transient
-
-
-@pytest.fixture(scope="module", params=[object_stores.gcs, object_stores.s3])
-def store(request: pytest.FixtureRequest) -> Iterator[Store]:
-    with request.param() as store:
-        yield store
-
-
-@pytest.fixture
-def directory(store: Store, tmp_path: pathlib.Path) -> str:
-    return storage.join(store.uri, tmp_path.name)
 
 
 def content(path: str) -> bytes:
