@@ -7,11 +7,17 @@ from __future__ import annotations
 
 import difflib
 import sys
+from typing import NoReturn
 
 from pipeline import exit_codes, start
 from pipeline.options import program
 from pipeline.options.program import VERBS
 from pipeline.terminal import streams
+
+
+def end_with_verb() -> NoReturn:
+    """Runs the verb that this process was started for, and ends the process."""
+    start.end_process(main())
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pipeline import start
 
 if __name__ == "__main__":  # first, as what is imported below may fail
-    raise SystemExit(start.begin("pipeline.inspect:main"))
+    start.end_process(start.begin("pipeline.inspect:main"))
 
 import argparse
 import json

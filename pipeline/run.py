@@ -11,7 +11,6 @@ from pipeline import start
 if __name__ == "__main__":  # first, as what is imported below may fail
     raise SystemExit(start.begin("pipeline.run:command"))
 
-import atexit
 import os
 import sys
 import traceback
@@ -28,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     argv = sys.argv[1:] if argv is None else argv
     logs.set_up(verbose="--verbose" in argv)
-    with interrupts.noticed() as noticed:
+    with interrupts.noticed(_HOW_TO_CONTINUE) as noticed:
         try:
             from pipeline import job
             from pipeline.options.door import read_options
@@ -68,13 +67,10 @@ def _tell_failure(error: BaseException, argv: list[str]) -> None:
 
 
 def command(argv: list[str] | None = None) -> NoReturn:
-    """Runs the command line and ends the process at once.
-
-    All is committed then, and taking TensorFlow apart takes an interpreter a second or two.
-    """
+    """Runs the command line and ends the process at once: all is committed then."""
     code = main(argv)
-    if code in (exit_codes.DONE, exit_codes.FAILED):  # a mistake waits for no model to be loaded
-        atexit._run_exitfuncs()  # such as those that end a runner's job server
-    sys.stdout.flush()
+    if code in (exit_codes.DONE, exit_codes.FAILED):
+        start.end_process(code)
+    sys.stdout.flush()  # a mistake waits for no model to be loaded
     sys.stderr.flush()
     os._exit(code)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pipeline import start
 
 if __name__ == "__main__":  # first, as what is imported below may fail
-    raise SystemExit(start.begin("pipeline.status:main"))
+    start.end_process(start.begin("pipeline.status:main"))
 
 import argparse
 import contextlib

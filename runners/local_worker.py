@@ -25,7 +25,12 @@ def main() -> None:
     from runners import worker_errors
 
     worker_errors.do_not_print()
-    sdk_worker_main.main(sys.argv)
+    code = 1  # Beam has logged why
+    try:
+        sdk_worker_main.main(sys.argv)
+        code = 0
+    finally:
+        os._exit(code)  # its launcher waits for it; threads that still read would hold it up
 
 
 def _end_with(launcher: int) -> None:

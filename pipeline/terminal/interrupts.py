@@ -19,6 +19,9 @@ from typing import NoReturn
 # Of a runner that is asked to cancel a job.
 _PATIENCE_SECONDS = 30.0
 
+# After a signal, whatever holds the process up: Beam waits for workers, and both of the above.
+_LAST_RESORT_SECONDS = 90.0
+
 
 class Noticed:
     """Which signal came, if any.
@@ -30,14 +33,23 @@ class Noticed:
 
 
 @contextlib.contextmanager
-def noticed() -> Iterator[Noticed]:
-    """Notes SIGINT and SIGTERM, and raises KeyboardInterrupt for them, within the body."""
+def noticed(how_to_continue: str) -> Iterator[Noticed]:
+    """Notes SIGINT and SIGTERM, and raises KeyboardInterrupt for them, within the body.
+
+    What that does not end in good time is ended all the same.
+
+    Args:
+      how_to_continue: what is said then, as by `leave`.
+    """
     seen = Noticed()
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         seen.signal = signal.Signals(number)
         logging.disable()  # Beam's tale of how each of its threads took it
         threading.excepthook = lambda _: None
+        end = threading.Timer(_LAST_RESORT_SECONDS, leave, (seen.signal, how_to_continue))
+        end.daemon = True
+        end.start()
         raise KeyboardInterrupt
 
     if threading.current_thread() is not threading.main_thread():

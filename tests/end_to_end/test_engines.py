@@ -8,7 +8,6 @@ import re
 from collections.abc import Callable
 
 import numpy as np
-import openvino
 import pandas as pd
 import pytest
 import tensorflow as tf
@@ -19,6 +18,7 @@ from tests.helpers.images import write_random_images
 from transforms.images.decode import decode_image
 from transforms.images.resize import to_float
 from transforms.images.spec import ImageSpec
+from transforms.machine.openvino_import import import_openvino
 from transforms.models import builtin
 
 # The activations of a batch are most of the memory that the built-in model takes.
@@ -26,7 +26,7 @@ SMALL_BATCHES = ("--batch_size", "4")
 
 Run = Callable[..., Finished]
 
-HAS_BFLOAT16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+HAS_BFLOAT16 = "BF16" in import_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 @pytest.fixture

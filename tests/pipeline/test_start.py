@@ -51,7 +51,7 @@ def test_so_it_is_for_the_installed_command(name: str, tmp_path: pathlib.Path):
     command = [
         sys.executable,
         "-c",
-        "import sys; from pipeline.command import main; sys.exit(main())",
+        "from pipeline.command import end_with_verb; end_with_verb()",
         "run",
     ]
     line = one_line(run(command, cwd=tmp_path))

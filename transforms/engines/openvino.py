@@ -25,6 +25,7 @@ from transforms.images.resize import UINT8_SCALE
 from transforms.machine import entries
 from transforms.machine.cache import cache_path
 from transforms.machine.cores import available_cores
+from transforms.machine.openvino_import import import_openvino
 from transforms.models import loading
 from transforms.models.source import UNIT_RANGE, ModelSource, files_sha256
 
@@ -73,7 +74,7 @@ class OpenVinoEngine:
     @property
     def identity(self) -> str:
         """Decides its numbers: the converted model, the precision and the processor."""
-        import openvino
+        openvino = import_openvino()
 
         core = openvino.Core()
         processor = [core.get_property("CPU", name) for name in ("FULL_DEVICE_NAME", _CAPABILITIES)]
@@ -114,7 +115,7 @@ class OpenVinoEngine:
             return self._functions[key]
 
     def _compile(self, shape: tuple[int, ...], dtype: np.dtype) -> Callable:
-        import openvino
+        openvino = import_openvino()
 
         # In [0, 255] a uint8 is a pixel as it is, which what was made for [0, 1] would round.
         takes_uint8 = dtype == np.uint8 and self._source.value_range != UNIT_RANGE
@@ -159,7 +160,7 @@ class OpenVinoEngine:
 
     def _convert(self, shape: tuple[int, ...], dtype: np.dtype, target: str) -> None:
         """Freezes the model for images of one shape and dtype and converts it into `target`."""
-        import openvino
+        openvino = import_openvino()
 
         from transforms.engines import tensorflow as tensorflow_engine
 
@@ -218,13 +219,12 @@ def load(source: ModelSource, precision: str = "float32") -> OpenVinoEngine:
         raise UserError(
             _THIS, " knows float32 and bfloat16", subject=Parameter("precision", precision)
         )
-    os.environ.setdefault("OPENVINO_TELEMETRY_OPT_OUT", "1")
     return OpenVinoEngine(source, precision)
 
 
 def _taking_uint8(model: Any) -> Any:
     """The model with uint8 input, converted as `tf.image.convert_image_dtype` does it."""
-    import openvino
+    openvino = import_openvino()
     from openvino import opset8, preprocess
 
     steps = preprocess.PrePostProcessor(model)
@@ -237,7 +237,7 @@ def _taking_uint8(model: Any) -> Any:
 
 def _key(source: ModelSource) -> str:
     """What decides a converted model: the model's bytes, how it is called, and who converts."""
-    import openvino
+    openvino = import_openvino()
 
     what = dataclasses.replace(source, name="", path=None, sha256=None)
     text = f"{_CACHE_VERSION} {openvino.__version__} {files_sha256(source)} {what}"

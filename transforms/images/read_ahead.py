@@ -209,7 +209,11 @@ class _PendingBatch:
         except Exception as failure:  # noqa: BLE001 - whatever it is, it costs this image only
             stored = failure
         seconds = time.perf_counter() - started
-        return pools.decoders.submit(self._decode, position, ref, stored, holds, seconds, pools)
+        try:
+            return pools.decoders.submit(self._decode, position, ref, stored, holds, seconds, pools)
+        except BaseException:  # no thread can be had, as at the end of the process
+            pools.give_back(holds)
+            raise
 
     def _decode(
         self,
@@ -236,8 +240,7 @@ class _PendingBatch:
         except Exception as failure:  # noqa: BLE001 - as above
             error = error_row(ref, stage, failure)
         finally:
-            pools.encoded.release(holds)
-            pools.images.release()
+            pools.give_back(holds)
         return _Outcome(row, error, read_seconds, time.perf_counter() - started)
 
 
@@ -256,6 +259,11 @@ class _Pools:
     images: threading.Semaphore
     encoded: ByteBudget
     batches: ByteBudget
+
+    def give_back(self, holds: int) -> None:
+        """Gives back the room of an encoded image of so many bytes."""
+        self.encoded.release(holds)
+        self.images.release()
 
 
 @functools.cache

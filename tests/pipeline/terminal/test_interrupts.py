@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from pipeline.terminal import interrupts
+from tests.helpers.commands import run_python
 
 
 @pytest.fixture
@@ -59,3 +60,23 @@ def test_nothing_is_cancelled_when_nobody_interrupts():
         pass
     with pytest.raises(ZeroDivisionError), interrupts.cancelling(pytest.fail, "FlinkRunner"):
         raise ZeroDivisionError
+
+
+HELD_UP = """
+import os, signal, threading
+from pipeline.terminal import interrupts
+
+interrupts._LAST_RESORT_SECONDS = 0.1
+never = threading.Event()
+with interrupts.noticed("go on"):
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        never.wait()
+    except KeyboardInterrupt:
+        never.wait()
+"""
+
+
+def test_what_does_not_end_after_a_signal_is_ended():
+    done = run_python(HELD_UP)
+    assert (done.code, done.out, done.err) == (143, "", "interrupted: go on\n")

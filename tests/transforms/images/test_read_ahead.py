@@ -9,6 +9,7 @@ import functools
 import gzip
 import os
 import pathlib
+import subprocess
 import threading
 from collections.abc import Sequence
 
@@ -21,7 +22,7 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from apache_beam.testing.util import assert_that, equal_to
 
 import runners.direct
-from tests.helpers.commands import PATIENCE_SECONDS
+from tests.helpers.commands import PATIENCE_SECONDS, run_python
 from tests.helpers.images import write_random_images
 from transforms import shards, storage
 from transforms.batches import (
@@ -368,6 +369,26 @@ def test_a_consumer_that_stops_early_leaves_no_image_waiting_to_be_decoded(
             for path in waiting:  # lets threads go that should not be there
                 with contextlib.suppress(OSError):
                     os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+
+
+STOPS_EARLY = """
+import sys
+from transforms import shards
+from transforms.images.read_ahead import decode_shard
+from transforms.images.spec import ImageSpec
+from transforms.inputs.listing import list_images
+
+[shard] = shards.group_into_shards(list_images([sys.argv[1]]).refs, 1000)
+batches = decode_shard(shard, ImageSpec(height=16, width=16), 100)
+print(len(next(batches).rows))
+"""
+
+
+def test_a_process_whose_consumer_stops_early_ends(tmp_path: pathlib.Path) -> None:
+    """No thread that reads waits for room that nobody gives back."""
+    write_random_images(tmp_path, 400)
+    done = run_python(STOPS_EARLY, tmp_path, stderr=subprocess.DEVNULL)
+    assert (done.code, done.out) == (0, "100\n")
 
 
 # Through Beam
