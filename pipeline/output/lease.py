@@ -133,7 +133,7 @@ def _watch(output: Output, stored: StoredText, found: Lease) -> StoredText | Non
     began = time.monotonic()
     while time.monotonic() - began < DEAD_AFTER_SECONDS:
         pause.wait(_LOOK_SECONDS)
-        now = conditional_writes.read_text(path)
+        now = conditional_writes.read_text_surely(path)
         if now is None:
             return None
         if now.text != stored.text:
@@ -166,7 +166,7 @@ def check_held(path: str, run_id: str) -> None:
 
 
 def _read_ours(path: str, run_id: str) -> StoredText:
-    stored = conditional_writes.read_text(path)
+    stored = conditional_writes.read_text_surely(path)
     lease = _parse(path, stored)
     if stored is None or lease is None or lease.run_id != run_id:
         who = "has ended" if lease is None else f"lost the output to {lease.who}"

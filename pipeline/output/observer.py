@@ -17,16 +17,20 @@ import pyarrow.parquet as pq
 
 from pipeline.output import lease
 from pipeline.output.directory import Output
+from pipeline.output.journal import read_journal
 from pipeline.output.lease import Lease
 from transforms import storage
 from transforms.dataset.layout import (
     ERRORS_DIRECTORY,
+    JOURNAL_FILE,
     PLAN_DIRECTORY,
     RUN_FILE,
+    SNAPSHOT_FILE,
     STAGING_DIRECTORY,
     is_part_name,
 )
 from transforms.dataset.part import Part, read_part
+from transforms.dataset.snapshot import read_snapshot
 from transforms.errors import UserError, one_line
 from transforms.storage import StoredFile
 from transforms.storage.retries import retrying
@@ -150,6 +154,8 @@ class Observer:
 
         plans = [path for path in files if path.startswith(PLANS) and path.endswith(".json")]
         names = [path for path in files if is_part_name(path.removeprefix(STAGED))]
+        read_all([SNAPSHOT_FILE], lambda _: read_snapshot(directory))  # whether they are whole
+        read_all([JOURNAL_FILE], lambda _: read_journal(self._output))
         found = read_all(names, read_part)
         return Observation(
             output=directory,

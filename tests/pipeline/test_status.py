@@ -383,7 +383,7 @@ def test_a_run_that_plans_is_told(small: pathlib.Path, capfd) -> None:
 # Files that are damaged, vanish or lie elsewhere
 
 
-@pytest.mark.parametrize("damaged", ["part", "_errors", "_run.json"])
+@pytest.mark.parametrize("damaged", ["part", "_errors", "_run.json", "_snapshot.json"])
 def test_a_damaged_file_is_named_and_the_rest_is_told(
     small: pathlib.Path, damaged: str, capfd
 ) -> None:

@@ -52,9 +52,21 @@ class Place(NamedTuple):
     lost: int = 0
 
 
-def open_records(path: str) -> BinaryIO:
-    """Opens a TFRecord file, plain, gzip or ZLIB: by its first bytes, not by its name."""
+def open_records(path: str, version: str = "") -> BinaryIO:
+    """Opens a TFRecord file, plain, gzip or ZLIB: by its first bytes, not by its name.
+
+    Args:
+      path: of the file.
+      version: that it is to have, where it matters and can be known.
+
+    Raises:
+      OSError: it cannot be read.
+      InputChangedError: it has another version.
+    """
     file = storage.open_input(path)
+    if version and storage.opened_version(file) not in ("", version):
+        file.close()
+        raise InputChangedError(_CHANGED)
     head = file.read(_HEAD_BYTES)
     file.seek(0)
     if record_length(head) is None and (head.startswith(GZIP_MAGIC) or is_zlib(head)):
@@ -108,15 +120,8 @@ def read_records(
     path: str, refs: Iterable[ImageRef], max_bytes: int
 ) -> Generator[bytes | Exception, None, None]:
     """Reads one file's records, in order of offset: the data of each, or what is wrong with it."""
-    now = None
-    with contextlib.suppress(OSError):  # reading says what is wrong
-        now = storage.find(path)
     with contextlib.closing(_RecordFile(path)) as file:
         for ref in refs:
-            by_file = ref.version and not is_content_version(ref.version)
-            if now and by_file and now.version != ref.version:
-                yield InputChangedError(_CHANGED)  # other records may lie there now
-                continue
             data: bytes | Exception
             try:
                 data = file.read(ref, max_bytes)
@@ -149,6 +154,7 @@ class _RecordFile:
     def __init__(self, path: str):
         self._path = path
         self._file: BinaryIO | None = None
+        self._version = self._gone = ""
         self._attempts = retries.ATTEMPTS
 
     def read(self, ref: ImageRef, max_bytes: int) -> bytes:
@@ -167,8 +173,17 @@ class _RecordFile:
             self._file = None
 
     def _attempt(self, ref: ImageRef, max_bytes: int) -> bytes:
-        if self._file is None:
-            self._file = open_records(self._path)
+        version = "" if is_content_version(ref.version) else ref.version
+        if self._file is None or version != self._version:
+            self.close()
+            if version and version == self._gone:
+                raise InputChangedError(_CHANGED)
+            try:
+                self._file = open_records(self._path, version)
+            except InputChangedError:  # other records may lie there now
+                self._gone = version
+                raise
+            self._version = version
         try:
             return _read_record(self._file, ref, max_bytes)
         except Exception as error:

@@ -19,6 +19,7 @@ from transforms.storage.files import (
     match_below,
     modified,
     open_input,
+    opened_version,
     read,
     version,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "modified",
     "move",
     "open_input",
+    "opened_version",
     "read",
     "remove_if_empty",
     "version",

@@ -10,8 +10,9 @@ import contextlib
 import functools
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import google.auth
 import requests
@@ -25,6 +26,9 @@ from transforms.storage.causes import http_status
 from transforms.storage.retries import retrying
 
 _CONNECTIONS = 64
+
+# Credentials that are refused are looked for anew, but not at each of a million refusals.
+_CLIENT_LASTS_SECONDS = 30.0
 
 _CONNECT_SECONDS = 10
 _READ_SECONDS = 60
@@ -46,7 +50,16 @@ _LOG_IN = {
 T = TypeVar("T")
 
 _lock = threading.Lock()
-_clients: dict[str, tuple[tuple[object, ...], object, Any]] = {}
+_clients: dict[str, _Known] = {}
+
+
+class _Known(NamedTuple):
+    """A client, what it was made for and when."""
+
+    key: tuple[object, ...]
+    options: object
+    client: Any
+    since: float
 
 
 def gcs_client() -> Any:
@@ -88,7 +101,7 @@ def errors_as_oserrors(path: str) -> Iterator[None]:
             raise
         status = 401 if type(error).__name__ in _WITHOUT_CREDENTIALS else http_status(error)
         if status in (None, 400, 401, 403):
-            _clients.clear()  # the next call finds credentials that were renewed meanwhile
+            _forget_clients()  # the next call finds credentials that were renewed meanwhile
         kinds = {401: PermissionError, 403: PermissionError, 404: FileNotFoundError}
         raise kinds.get(status or 0, OSError)(f"{path}: {_told(path, error, status)}") from error
 
@@ -126,9 +139,16 @@ def _client(scheme: str, options: object, create: Callable[[Any], Any]) -> Any:
     key = (os.getpid(), id(options), os.environ.get("STORAGE_EMULATOR_HOST"))
     with _lock:
         known = _clients.get(scheme)
-        if known is None or known[0] != key:
-            known = _clients[scheme] = (key, options, create(options))
-        return known[2]
+        if known is None or known.key != key:
+            known = _clients[scheme] = _Known(key, options, create(options), time.monotonic())
+        return known.client
+
+
+def _forget_clients() -> None:
+    with _lock:
+        for scheme, known in list(_clients.items()):
+            if time.monotonic() - known.since >= _CLIENT_LASTS_SECONDS:
+                del _clients[scheme]
 
 
 def _new_gcs_client(options: Any) -> Any:

@@ -52,6 +52,19 @@ def read_text(path: str) -> StoredText | None:
     return _read_file(path)
 
 
+def read_text_surely(path: str) -> StoredText | None:
+    """The file; where one that is replaced is gone for a moment, it is looked for twice.
+
+    Raises:
+      OSError: it cannot be read.
+    """
+    found = read_text(path)
+    if found is None and not (storage.is_local(path) or path.startswith(("gs://", "s3://"))):
+        time.sleep(SETTLE_SECONDS)
+        found = read_text(path)
+    return found
+
+
 def write_if_unchanged(path: str, text: str, seen: StoredText | None) -> StoredText | None:
     """Writes the file if it still is what was seen.
 

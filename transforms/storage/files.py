@@ -55,6 +55,17 @@ def open_input(path: str) -> BinaryIO:
         return FileSystems.open(path, compression_type=CompressionTypes.UNCOMPRESSED)
 
 
+def opened_version(file: BinaryIO) -> str:
+    """The version of what `open_input` has opened, whatever lies there by now; "" if not known."""
+    told = getattr(getattr(file, "raw", None), "version", None)
+    if told is not None:
+        return told
+    try:
+        return version(os.fstat(file.fileno()))
+    except (OSError, AttributeError):  # a filesystem of Beam's
+        return ""
+
+
 def read(path: str, most: int) -> tuple[bytes, str]:
     """The first `most` bytes of a file, and the version that it had then.
 

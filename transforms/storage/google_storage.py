@@ -58,10 +58,12 @@ class GoogleStorage:
     def read_range(self, found: StoredObject, start: int, stop: int) -> bytes | None:
         """Some bytes of an object; None if it is not what it was."""
         condition = {"if_generation_match": found.token, "retry": None}
+        asked = blob(found.path)
         with contextlib.suppress(NotFound, PreconditionFailed):
-            return blob(found.path).download_as_bytes(
+            data = asked.download_as_bytes(
                 start=start, end=stop - 1, raw_download=True, **condition
             )
+            return data if asked.generation in (None, found.token) else None
         return None
 
     def create(self, path: str, local_path: str, writer: str) -> bool:

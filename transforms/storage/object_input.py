@@ -35,6 +35,11 @@ class _ObjectInput(io.RawIOBase):
         self._at = self._start = 0
         self._object, self._bytes = asking(self._path, self._first)
 
+    @property
+    def version(self) -> str:
+        """Of the object that is read, whatever lies there by now."""
+        return self._object.version
+
     def readable(self) -> bool:
         return True
 

@@ -16,6 +16,7 @@ from transforms import storage
 from transforms.images.read_ahead import decode_shard
 from transforms.images.spec import ImageSpec
 from transforms.inputs.listing import list_images
+from transforms.inputs.tfrecord_file import read_records
 from transforms.refs import ImageRef
 from transforms.shards import Shard
 from transforms.storage import objects
@@ -113,6 +114,27 @@ def test_records_of_a_file_that_was_replaced_are_not_taken_for_those_listed(
     rows, messages = decoded(refs)
     assert rows == []
     assert set(messages) == {"the file has changed since it was listed; run again"}
+
+
+def test_records_of_a_file_that_is_replaced_while_it_is_read_are_not_taken_for_those_listed(
+    directory: str,
+) -> None:
+    path = f"{directory}/a.tfrecord"
+
+    def put_bytes(kind: bytes) -> None:
+        def write(local_path: str) -> None:
+            with tf.io.TFRecordWriter(local_path) as writer:
+                for number in range(4):
+                    writer.write(kind * 100_000 + bytes([number]))
+
+        storage.write_atomically(path, write)
+
+    put_bytes(b"a")
+    refs = list_images([path]).refs
+    records = read_records(path, refs, 10**6)
+    assert next(records) == b"a" * 100_000 + b"\0"
+    put_bytes(b"b")
+    assert [type(record).__name__ for record in records] == ["InputChangedError"] * 3
 
 
 def test_empty_missing_and_large_objects_are_told(directory: str) -> None:

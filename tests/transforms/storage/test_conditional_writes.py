@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pathlib
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -17,6 +18,7 @@ from transforms.storage.conditional_writes import (
     StoredText,
     delete_if_unchanged,
     read_text,
+    read_text_surely,
     write_if_unchanged,
 )
 
@@ -53,6 +55,23 @@ def test_what_is_written_is_read(path: str) -> None:
     assert written is not None
     assert written.text == "Zürich\n猫"
     assert read_text(path) == written
+
+
+def test_where_one_that_is_replaced_is_gone_for_a_moment_it_is_found(
+    path: str, root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = []
+
+    def replaced_meanwhile(seconds: float) -> None:
+        looks.append(seconds)
+        storage.write_text(path, "new")
+
+    monkeypatch.setattr(time, "sleep", replaced_meanwhile)
+    found = read_text_surely(path)
+    if root.startswith("testfs://"):
+        assert (found, len(looks)) == (StoredText("new"), 1)
+    else:
+        assert (found, looks) == (None, [])
 
 
 def test_of_two_that_saw_no_file_the_first_one_writes(path: str) -> None:

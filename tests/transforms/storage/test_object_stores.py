@@ -111,22 +111,41 @@ def test_credentials_that_are_not_taken_are_told_with_what_to_do(store: Store) -
     store.proxy.fail(0)
 
 
-@pytest.mark.usefixtures("at_once")
-def test_credentials_that_are_renewed_meanwhile_are_found(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    created = []
+@pytest.fixture
+def created(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The clients that are created, by their options."""
+    made: list[object] = []
     for name in ("_new_gcs_client", "_new_s3_client"):
         create = getattr(clients, name)
 
         def counted(options: object, create=create) -> object:
-            created.append(options)
+            made.append(options)
             return create(options)
 
         monkeypatch.setattr(clients, name, counted)
+    return made
+
+
+@pytest.mark.usefixtures("at_once")
+def test_credentials_that_are_renewed_meanwhile_are_found(
+    store: Store, created: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clients, "_CLIENT_LASTS_SECONDS", 0.0)  # as after half a minute
     store.proxy.fail(1, times=2, status=401)
     assert not storage.exists(f"{store.uri}/a")
     assert len(created) >= 2  # one for each time that it was refused
+    store.proxy.fail(0)
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_thousand_refusals_do_not_make_a_thousand_clients(
+    store: Store, created: list[object]
+) -> None:
+    store.proxy.fail(1, times=20, status=403)
+    for number in range(20):
+        with pytest.raises(PermissionError):
+            storage.exists(f"{store.uri}/{number}")
+    assert len(created) <= 1
     store.proxy.fail(0)
 
 
