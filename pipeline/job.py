@@ -126,6 +126,9 @@ def _work(
     plan = _plan(options, listing, resolved, output)
     resolved = trial.tried(resolved, plan.todo, options.engine.accept_model)
     say(*trial_lines(resolved))
+    if plan.given_up:
+        had = count(plan.given_up, "image")
+        say(f"dropped: {had} that an interrupted --overwrite had computed")
     look()
     run_record.clear_temporaries(output)
     delete_useless(staging_of(output).refresh(), plan.drop_staged)

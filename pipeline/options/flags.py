@@ -43,6 +43,10 @@ def refuse_unknown_flags(argv: list[str]) -> None:
 
     Other runners may know flags that this Beam does not, so with them only near misses are refused.
     """
+    for before, word in zip(["", *argv], argv, strict=False):  # Beam fails on words without a name
+        is_value = before.startswith("--") and "=" not in before
+        if word.startswith("--=") or (word == "-" and not is_value):
+            raise UserError(f"{word}: belongs to no option; put it behind one, such as --input")
     options = PipelineOptions(argv)
     names = options.get_all_options()
     known = [f"--{name}" for name in names]

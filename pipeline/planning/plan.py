@@ -39,6 +39,8 @@ class Plan:
       gone: rows and error rows of images that the inputs no longer hold and that are taken out.
       kept: rows and error rows of images that the inputs do not hold and that stay.
       staged: images to be published that a run computed which was interrupted.
+      given_up: images computed by a run that was to replace all and was interrupted, as this one
+        leaves their rows.
       stale: ids of images that were to be computed anew and could not be read: their rows stay.
       drop: ids to take out of each part, by part name.
       drop_staged: the same for the parts in the staging directory.
@@ -57,6 +59,7 @@ class Plan:
     gone: int = 0
     kept: int = 0
     staged: int = 0
+    given_up: int = 0
     stale: Sequence[str] = ()
     drop: dict[str, set[str]] = dataclasses.field(default_factory=dict)
     drop_staged: dict[str, set[str]] = dataclasses.field(default_factory=dict)
@@ -166,6 +169,7 @@ def make_plan(
                 counts["staged"] += 1
             else:
                 drop_staged[part.name].add(row.id)
+                counts["given_up"] += fits and not row.failed
     todo = [ref for ref in refs if ref.id not in done]
     return Plan(
         todo=todo,
@@ -178,6 +182,7 @@ def make_plan(
         gone=counts["gone"],
         kept=counts["kept"],
         staged=counts["staged"],
+        given_up=counts["given_up"],
         drop=dict(drop),
         drop_staged=dict(drop_staged),
         rows_changed=rows_changed,

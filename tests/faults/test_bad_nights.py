@@ -245,6 +245,19 @@ def test_readers_have_the_old_result_until_the_new_one_is_whole(
     assert night.state().keys().isdisjoint(before.keys() - {"_SUCCESS", "_snapshot.json"})
 
 
+def test_an_overwriting_run_is_not_given_up_in_silence(
+    night: Night, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr("pipeline.outcome.conclude", lambda *_: 1 / 0)
+        assert night.run(*night.command, "--overwrite").code == 1
+    before = night.state()
+    done = night.run(*night.command)
+    assert done.code == 0, done.err
+    assert f"dropped: {IMAGES} images that an interrupted --overwrite had computed" in done.err
+    assert night.state() == before
+
+
 def test_what_another_overwriting_run_has_left_is_not_taken(
     night: Night, monkeypatch: pytest.MonkeyPatch
 ) -> None:

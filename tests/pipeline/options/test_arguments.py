@@ -282,12 +282,15 @@ def test_an_option_typed_with_dashes_is_used_or_refused(flag: str, name: str, va
         ["more_photos", *NEEDED],
         [*NEEDED, "--overwrite", "yes"],
         [*NEEDED, "--batch_size", "8", "16"],
+        [*NEEDED, "-"],
+        ["-", *NEEDED],
+        [*NEEDED, "--=16"],
         [*NEEDED, "--runner", "FlinkRunner", "more_photos"],
     ],
 )
 def test_words_that_belong_to_no_option_are_refused(flags: list[str]) -> None:
     """`--output out photos/*` must not index nothing, or less, in silence."""
-    [stray] = set(flags) & {"more_photos", "yes", "16"}
+    [stray] = set(flags) & {"more_photos", "yes", "16", "-", "--=16"}
     assert stray in mistake(*flags)
 
 
