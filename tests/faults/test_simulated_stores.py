@@ -14,9 +14,8 @@ from tests.helpers.soak import usual_or_soak
 
 Objects = dict[str, StoredBytes]
 
-# Of the requests of a night, before or after they are carried out, so many, evenly spread; all in
-# `make soak`.
-AT_MOST = usual_or_soak(3, 10_000)
+# Of the requests of a night, before or after they are carried out, so many, evenly spread.
+AT_MOST = usual_or_soak(3, 60)
 
 BEFORE, AFTER = small_night.evening(), small_night.morning()
 ADDED = BEFORE | {"/in/8": "1-1"}
