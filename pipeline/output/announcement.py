@@ -19,9 +19,9 @@ from transforms.machine.cache import cache_path
 @contextlib.contextmanager
 def announced(directory: str) -> Iterator[None]:
     """Announces a run within the body, where there is room for a file."""
-    path = _path(directory)
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(OSError):
+            path = _path(directory)
             os.makedirs(os.path.dirname(path), exist_ok=True)
             stack.enter_context(_lock(path))
         yield

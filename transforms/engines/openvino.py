@@ -23,7 +23,7 @@ from transforms.engines.slices import in_slices
 from transforms.errors import Parameter, UserError, one_line
 from transforms.images.resize import UINT8_SCALE
 from transforms.machine import entries
-from transforms.machine.cache import cache_path
+from transforms.machine.cache import UnsafeCacheError, cache_path
 from transforms.machine.cores import available_cores
 from transforms.machine.openvino_import import import_openvino
 from transforms.models import loading
@@ -58,7 +58,10 @@ class OpenVinoEngine:
     def __init__(self, source: ModelSource, precision: str):
         self._source = source
         self._precision = precision
-        self._cache = cache_path("openvino", _key(source))
+        try:
+            self._cache = cache_path("openvino", _key(source))
+        except UnsafeCacheError as error:
+            raise UserError(str(error), subject=source.subject) from error
         self._model = _described(self._cache) or self._load_and_describe()
         if self._model.kind != "pixels":
             raise UserError(

@@ -132,17 +132,20 @@ def _measured(
     source: ModelSource, name: EngineName, precision: Precision, height: int, width: int
 ) -> Parity:
     engine = load(source, name, precision)
-    path = None
+    names = None
     if engine.identity is not None:
         reference = importlib.metadata.version("tensorflow")
         key = f"{_PROBE_VERSION} {height}x{width} {reference} {engine.identity}"
         digest = hashlib.sha256(key.encode()).hexdigest()[:32]
-        path = cache_path("parity", f"{digest}.json")
-        with contextlib.suppress(OSError, ValueError, TypeError), open(path, "rb") as file:
+        names = "parity", f"{digest}.json"
+        with (
+            contextlib.suppress(OSError, ValueError, TypeError),
+            open(cache_path(*names), "rb") as file,
+        ):
             return Parity(**json.load(file))
     images = photo_like_images(height, width)
     parity = compare(engine(images), load(source)(images))
-    if path is not None:
+    if names is not None:
         with contextlib.suppress(OSError):  # a cache that cannot be written is no cache
-            storage.write_text(path, json.dumps(dataclasses.asdict(parity)))
+            storage.write_text(cache_path(*names), json.dumps(dataclasses.asdict(parity)))
     return parity

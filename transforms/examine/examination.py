@@ -65,7 +65,7 @@ def examine(source: ModelSource, image_size: tuple[int, int] | None = None) -> E
     if source.is_keras_file:
         report = trust.check_keras_file(path)
     else:
-        report = trust.check_program(path, source.signature, source.tags)
+        report = trust.check_program(path, source.signature, source.tags, source.task)
     loaded, owner, refusal = None, None, None
     if report.forbidden and not source.trusted:
         refusal = _refusal_of_ops(source)

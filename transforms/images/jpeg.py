@@ -96,12 +96,12 @@ def _equals_tensorflow() -> bool:
     """
     versions = [importlib.metadata.version(name) for name in ("simplejpeg", "tensorflow")]
     digest = hashlib.sha256(f"{_CHECK} {versions} {processor()}".encode()).hexdigest()[:32]
-    path = cache_path("jpeg", f"{digest}.json")
-    with contextlib.suppress(OSError, ValueError), open(path, encoding="ascii") as file:
+    names = "jpeg", f"{digest}.json"
+    with contextlib.suppress(OSError, ValueError), open(cache_path(*names), "rb") as file:
         return json.load(file) is True
     equal = _compare_with_tensorflow()
     with contextlib.suppress(OSError):  # a cache that cannot be written is no cache
-        storage.write_text(path, json.dumps(equal))
+        storage.write_text(cache_path(*names), json.dumps(equal))
     return equal
 
 

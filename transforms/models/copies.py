@@ -1,13 +1,15 @@
 """The models that are kept on this machine: whole ones by their digest, and what a handle meant.
 
 In the cache, `models/sha256-<digest>/` is a whole model and never changes, unless it was damaged:
-then it is made anew. `models/index/` says which of them a handle meant when it was last asked. A
-process that is killed leaves a directory `models/.tmp-…`, which is never read and may be deleted.
+then it is made anew. Its manifest says of which digest it is; its name alone satisfies no pin.
+`models/index/` says which of them a handle meant when it was last asked. A process that is killed
+leaves a directory `models/.tmp-…`, which is never read and may be deleted.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -16,6 +18,7 @@ from collections.abc import Iterator
 
 from transforms import storage
 from transforms.machine import entries
+from transforms.machine.cache import cache_path
 from transforms.models import archives, downloads
 
 
@@ -35,6 +38,32 @@ def kept_model(models: str, sha256: str) -> str | None:
     return model_in(place) if entries.is_whole(place) else None
 
 
+def pinned_model(models: str, sha256: str) -> str | None:
+    """The model with this digest, if its own manifest says so; else None."""
+    place = kept_place(models, sha256)
+    return model_in(place) if entries.is_made_of(place, sha256) else None
+
+
+def refuse_damaged(path: str) -> None:
+    """Reads a model of the cache against its manifest, once in a process.
+
+    Raises:
+      DamagedEntryError: it has changed since it was put there.
+    """
+    models = cache_path("models")
+    if path.startswith(models + os.sep):
+        _refuse_damaged(os.path.join(models, os.path.relpath(path, models).split(os.sep)[0]))
+
+
+@functools.cache
+def _refuse_damaged(place: str) -> None:
+    if not entries.is_whole(place):
+        raise entries.DamagedEntryError(
+            f"{place}, its copy in the cache, has changed since it was put there: delete it; it is "
+            "staged anew"
+        )
+
+
 def keep_archive(archive: str, work: str, models: str, sha256: str) -> str:
     """Unpacks an archive, unless its model is here and whole; returns the model.
 
@@ -42,7 +71,7 @@ def keep_archive(archive: str, work: str, models: str, sha256: str) -> str:
       ArchiveError: see `archives.unpack`.
       OSError: it cannot be kept.
     """
-    model = kept_model(models, sha256)
+    model = pinned_model(models, sha256)
     if model is None:
         tree = os.path.join(work, "tree")
         archives.unpack(archive, tree)
@@ -57,7 +86,7 @@ def keep_tree(tree: str, models: str, sha256: str) -> str:
       OSError: it cannot be kept.
     """
     place = kept_place(models, sha256)
-    entries.keep(tree, place)
+    entries.keep(tree, place, sha256)
     return model_in(place)
 
 
@@ -72,7 +101,7 @@ def model_in(place: str) -> str:
 @contextlib.contextmanager
 def work_directory(models: str) -> Iterator[str]:
     """A directory on the cache's filesystem that is gone at the end."""
-    os.makedirs(models, exist_ok=True)
+    os.makedirs(models, mode=0o700, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".tmp-", dir=models) as work:
         yield work
 

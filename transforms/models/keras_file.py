@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import json
-import zipfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from transforms.errors import Parameter, UserError, one_line
 from transforms.models import trust
 from transforms.models.source import ModelSource
+from transforms.models.trust.keras_archive import keras_config, keras_version
 
 _OF_KERAS = ("keras", "tf_keras", "builtins")
 
@@ -34,10 +33,9 @@ def open_keras_file(source: ModelSource) -> tuple[Any, str]:
         if report.forbidden:
             refuse_missing_classes(source)
         trust.refuse_if_untrusted(source.name, report)
+    version = keras_version(path)
     try:
-        with zipfile.ZipFile(path) as archive:
-            version = str(json.loads(archive.read("metadata.json"))["keras_version"])
-        keras = importlib.import_module("tf_keras" if version.startswith("2.") else "keras")
+        keras = importlib.import_module("tf_keras" if trust.is_of_keras_2(version) else "keras")
         model = keras.models.load_model(path, compile=False, safe_mode=not source.trusted)
     except Exception as error:  # a damaged file raises anything
         _refuse_classes(source, _is_of_keras)
@@ -72,9 +70,8 @@ def _refuse_classes(source: ModelSource, is_here: Callable[[Any], bool]) -> None
       is_here: whether a class of this module can be had.
     """
     try:
-        with zipfile.ZipFile(source.local_path()) as archive:
-            config = json.loads(archive.read("config.json"))
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile):
+        config = keras_config(source.local_path())
+    except UserError:
         return  # what is wrong with it is told elsewhere
     missing = sorted({name for name, module in _classes(config) if not is_here(module)})
     if missing:
@@ -107,6 +104,6 @@ def _is_of_keras(module: Any) -> bool:
 
 def _is_here(module: Any) -> bool:
     package = str(module).split(".")[0]
-    if module is None or package == "__main__":
+    if module is None or package == "__main__" or not package.isidentifier():
         return False
     return _is_of_keras(module) or importlib.util.find_spec(package) is not None

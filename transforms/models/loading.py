@@ -10,16 +10,17 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import os
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from transforms.errors import Parameter, UserError, one_line
 from transforms.images.spec import InputKind
 from transforms.machine import entries
-from transforms.models import pixels, trust, vectors
+from transforms.models import copies, pixels, trust, vectors
 from transforms.models.arguments import image_input, refuse_missing, refuse_unknown
 from transforms.models.keras_file import open_keras_file
 from transforms.models.source import ModelSource, check_exists
+from transforms.models.trust.program import Program, UndecidedError
 
 _PARSE_OPS = ("ParseExample", "ParseSingleExample")
 
@@ -58,6 +59,10 @@ def load_model(source: ModelSource) -> LoadedModel:
         images and gives one vector each; the message lists what there is.
     """
     check_exists(source)
+    try:
+        copies.refuse_damaged(source.local_path())
+    except OSError as error:
+        raise UserError(str(error), subject=source.subject) from error
     if source.is_keras_file:
         return _from_keras_file(source)
     path = source.local_path()
@@ -68,17 +73,45 @@ def load_model(source: ModelSource) -> LoadedModel:
     except (OSError, ValueError, tf.errors.OpError) as error:
         raise _damaged(source, error) from error
     tags = _tags(source, graphs)
-    if not (source.trusted or source.is_builtin):
-        trust.refuse_if_untrusted(source.name, trust.check_program(path, source.signature, tags))
+    if not source.trusted:
+        report = trust.check_program(path, source.signature, tags, source.task)
+        trust.refuse_if_untrusted(source.name, report)
+    signature = _called(source, graphs, tags)
     try:
         model = tf.saved_model.load(path, tags=tags)
     except Exception as error:  # a damaged model raises anything, even IndexError
         raise _damaged(source, error) from error
-    if source.signature is None and callable(model) and _concrete_functions(model):
+    if signature is None:
+        if not (callable(model) and _concrete_functions(model)):
+            raise UserError("saved_model.pb is damaged", subject=source.subject)
         return _from_callable(source, model)
     with_objects = any(graph.object_graph_def.nodes for graph in graphs)
     form = "SavedModel with signatures" if with_objects else "TF1 Hub module or TF1 SavedModel"
-    return _from_signature(source, model, form)
+    return _from_signature(source, model, signature, form)
+
+
+def _called(source: ModelSource, graphs: Sequence[Any], tags: list[str]) -> str | None:
+    """The signature that is called; None: the model itself. As `trust` has it."""
+    graph = next(g for g in graphs if sorted(g.meta_info_def.tags) == sorted(tags))
+    try:
+        program = Program(graph, source.local_path(), is_only_graph=len(graphs) == 1)
+        names = program.signatures
+        return program.called(source.signature, source.task)
+    except IndexError as error:
+        raise UserError("saved_model.pb is damaged", subject=source.subject) from error
+    except UndecidedError:
+        listed = ", ".join(names) or "none"
+    if source.signature is not None:
+        raise UserError(
+            f"{source.name} has no such signature; it has {listed}",
+            subject=Parameter("signature", source.signature),
+        )
+    raise UserError(
+        "neither callable nor with a signature serving_default or default; choose with ",
+        Parameter("signature"),
+        f": {listed}",
+        subject=source.subject,
+    )
 
 
 def _damaged(source: ModelSource, error: Exception) -> UserError:
@@ -168,8 +201,7 @@ def _agreed(sizes: tuple[int | None, ...]) -> int | None:
     return sizes[0] if len(set(sizes)) == 1 else None
 
 
-def _from_signature(source: ModelSource, model: Any, form: str) -> LoadedModel:
-    name = _signature_name(source, list(model.signatures))
+def _from_signature(source: ModelSource, model: Any, name: str, form: str) -> LoadedModel:
     signature = model.signatures[name]
     specs = signature.structured_input_signature[1]
     called = f"signature {name} of {source.name}"
@@ -190,28 +222,6 @@ def _constants(arguments: dict[str, Any], specs: dict[str, Any]) -> dict[str, An
     import tensorflow as tf
 
     return {name: tf.constant(value, specs[name].dtype) for name, value in arguments.items()}
-
-
-def _signature_name(source: ModelSource, names: list[str]) -> str:
-    listed = ", ".join(sorted(names)) or "none"
-    if source.signature is not None:
-        if source.signature in names:
-            return source.signature
-        raise UserError(
-            f"{source.name} has no such signature; it has {listed}",
-            subject=Parameter("signature", source.signature),
-        )
-    for name in (f"image_{source.task}", "serving_default", "default"):
-        if name in names:
-            return name
-    if len(names) == 1:
-        return names[0]
-    raise UserError(
-        "neither callable nor with a signature serving_default or default; choose with ",
-        Parameter("signature"),
-        f": {listed}",
-        subject=source.subject,
-    )
 
 
 def _loaded(

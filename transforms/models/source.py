@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from transforms.errors import Parameter, UserError, one_line
 from transforms.machine import entries
+from transforms.machine.cache import UnsafeCacheError
 from transforms.models import builtin
 
 Task = Literal["feature_vector", "classification"]
@@ -79,6 +80,8 @@ class ModelSource:
             return self.path or self.name
         try:
             return builtin.exported(self.task)
+        except UnsafeCacheError as error:
+            raise UserError(str(error), subject=self.subject) from error
         except OSError as error:
             raise UserError(
                 f"cannot be written to the cache: {one_line(error)}; set "

@@ -81,8 +81,9 @@ def staged(handle: str, sha256: str | None = None, cache_dir: str | None = None)
     Raises:
       UserError: with the handle as its subject; nothing has been staged.
     """
-    models, subject = cache_path("models", root=cache_dir), Parameter("model", handle)
+    models, subject = "the cache", Parameter("model", handle)
     try:
+        models = cache_path("models", root=cache_dir)
         return _stage(handle, _checked_pin(sha256), models)
     except _StagingError as error:
         raise UserError(*error.message.pieces, subject=subject) from error
@@ -217,7 +218,8 @@ def _stage_local_archive(path: str, pin: str | None, models: str) -> Staged:
 
 def _stage_remote(handle: str, uri: str, pin: str | None, models: str, fetch: _Fetch) -> Staged:
     last = downloads.Download(pin, {}) if pin else copies.read_index(models, handle)
-    here = copies.kept_model(models, last.sha256) if last else None
+    known = copies.pinned_model if pin else copies.kept_model
+    here = known(models, last.sha256) if last else None
     if last and here and pin:
         return Staged(here, pin)
     with copies.work_directory(models) as work:
