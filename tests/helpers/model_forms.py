@@ -233,7 +233,9 @@ def keras_form(
             outputs
         ]()
 
-    return Form(path, direct, ("--output_key", key) if key else ())
+    # tf_keras imports what such a file names.
+    trust = ("--trust_model",) if library is tf_keras and suffix else ()
+    return Form(path, direct, (*trust, *(("--output_key", key) if key else ())))
 
 
 def export(model: Any, path: str) -> None:

@@ -327,7 +327,7 @@ def test_what_importing_a_graph_runs_is_checked_and_what_nothing_runs_is_not(tmp
     [
         ("XlaCallModule", "runs code that cannot be checked"),
         ("XlaCustomCallV2", "runs code that cannot be checked"),
-        ("PrintV2", "writes to the terminal"),
+        ("PrintV2", "writes to the terminal or files"),
         ("MapDataset", "not known to be harmless"),
         ("ParseTensor", "not known to be harmless"),
         ("_FusedConv2D", "not known to be harmless"),

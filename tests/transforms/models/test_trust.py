@@ -152,7 +152,8 @@ def edit(directory: str, change: Callable) -> str:
         (reads_a_dataset, "TextLineDataset", "reads files"),
         (restores_a_checkpoint, "RestoreV2", "reads files"),
         (writes, "WriteFile", "writes files"),
-        (prints_into_a_file, "PrintV2", "writes files"),
+        (prints, "PrintV2", "writes to the terminal or files"),
+        (prints_into_a_file, "PrintV2", "writes to the terminal or files"),
         (calls_python, "EagerPyFunc", "runs Python"),
         (calls_numpy, "PyFunc", "runs Python"),
         (calls_numpy_without_state, "PyFuncStateless", "runs Python"),
@@ -165,7 +166,10 @@ def edit(directory: str, change: Callable) -> str:
 def test_an_op_that_reaches_outside_is_named(
     tmp_path: pathlib.Path, call: Callable, op: str, reason: str
 ) -> None:
-    assert forbidden(saved(tmp_path / "model", call)) == [(op, reason)]
+    named = forbidden(saved(tmp_path / "model", call))
+    assert (op, reason) in named
+    # What a dataset is made of is not known to be harmless either.
+    assert {other for other in named if "Dataset" not in other[0]} <= {(op, reason)}
 
 
 def test_the_refusal_names_each_op_its_function_and_what_it_does(tmp_path: pathlib.Path) -> None:
@@ -180,33 +184,34 @@ def test_the_refusal_names_each_op_its_function_and_what_it_does(tmp_path: pathl
     assert info.value.subject == Parameter("model", "hub/model")
 
 
-@pytest.mark.parametrize("call", [mean_colour, prints])
-def test_a_harmless_model_is_not_refused(tmp_path: pathlib.Path, call: Callable) -> None:
-    report = trust.check_program(saved(tmp_path / "model", call))
+def test_a_harmless_model_is_not_refused(tmp_path: pathlib.Path) -> None:
+    report = trust.check_program(saved(tmp_path / "model", mean_colour))
     trust.refuse_if_untrusted("model", report)
     assert report.ops["Mean"] == 1
     assert list(report.ops.values()) == sorted(report.ops.values(), reverse=True)
     assert not {"SaveV2", "RestoreV2"} & set(report.ops)
 
 
-def test_what_is_not_called_does_not_matter(tmp_path: pathlib.Path) -> None:
+def test_what_is_not_called_matters_too(tmp_path: pathlib.Path) -> None:
     model, directory = Model(other=reads), str(tmp_path / "model")
     signatures = {"serving_default": model.__call__, "other": model.other}
     tf.saved_model.save(model, directory, signatures)
     read = [("ReadFile", "reads files")]
-    assert forbidden(directory) == []
-    assert forbidden(directory, signature="serving_default") == []
-    assert forbidden(directory, signature="other") == read
-    assert forbidden(directory, signature="misspelt") == read  # then nothing is known
+    for signature in (None, "serving_default", "other", "misspelt"):
+        assert forbidden(directory, signature=signature) == read
+    called = trust.check_program(directory, signature="serving_default").ops
+    assert "ReadFile" not in called and called["Mean"] == 1
+    assert "ReadFile" in trust.check_program(directory, signature="other").ops
 
 
-def test_where_nothing_is_callable_every_signature_matters(tmp_path: pathlib.Path) -> None:
+def test_where_nothing_is_callable_every_signature_is_told(tmp_path: pathlib.Path) -> None:
     model, directory = Model(other=reads), str(tmp_path / "model")
     root = tf.Module()
     root.model = model
     tf.saved_model.save(root, directory, {"a": model.__call__, "other": model.other})
     assert forbidden(directory) == [("ReadFile", "reads files")]
-    assert forbidden(directory, signature="a") == []
+    assert "ReadFile" in trust.check_program(directory).ops
+    assert "ReadFile" not in trust.check_program(directory, signature="a").ops
 
 
 def test_an_op_of_nobody_is_named(tmp_path: pathlib.Path) -> None:
@@ -216,29 +221,7 @@ def test_an_op_of_nobody_is_named(tmp_path: pathlib.Path) -> None:
                 node.op = "SecretMean" if node.op == "Mean" else node.op
 
     model = edit(saved(tmp_path / "model", mean_colour), rename)
-    assert forbidden(model) == [("SecretMean", "unknown to this TensorFlow")]
-
-
-def test_a_function_that_tensorflow_may_call_instead_matters(tmp_path: pathlib.Path) -> None:
-    @tf.function
-    def inner(images):
-        return mean_colour(images)
-
-    def implement_the_same(graph: Any) -> None:
-        functions = graph.graph_def.library.function
-        for function in functions:
-            if re.search("inner|other", function.signature.name):
-                function.attr["api_implements"].s = b"mean"
-        functions.sort(key=lambda f: f.signature.name)
-
-    def in_the_other_order(graph: Any) -> None:
-        graph.graph_def.library.function.sort(key=lambda f: f.signature.name, reverse=True)
-
-    model, directory = Model(inner, other=reads), str(tmp_path / "model")
-    tf.saved_model.save(model, directory)
-    assert forbidden(directory) == []
-    assert forbidden(edit(directory, implement_the_same)) == [("ReadFile", "reads files")]
-    assert forbidden(edit(directory, in_the_other_order)) == [("ReadFile", "reads files")]
+    assert set(forbidden(model)) == {("SecretMean", "unknown to this TensorFlow")}
 
 
 # What loading runs
@@ -346,7 +329,6 @@ def test_a_function_in_place_of_a_method_is_run_by_loading(tmp_path: pathlib.Pat
 
     directory = str(tmp_path / "model")
     tf.saved_model.save(Sneaky(), directory)
-    assert forbidden(directory) == []
     assert forbidden(edit(directory, rename)) == [("WriteFile", "writes files")]
     tf.saved_model.load(directory)
     assert target.exists()
@@ -386,13 +368,13 @@ def save_graph(
     return str(directory)
 
 
-def test_in_a_graph_only_what_the_signature_needs_matters(tmp_path: pathlib.Path) -> None:
+def test_in_a_graph_what_any_signature_needs_matters(tmp_path: pathlib.Path) -> None:
     model = save_graph(tmp_path / "model", {"default": mean_colour, "other": reads})
     report = trust.check_program(model, signature="other")
     assert report.forbidden == (ForbiddenOp("ReadFile", "", "reads files"),)
     assert "ReadFile (reads files)" in str(report.forbidden[0])
-    assert forbidden(model, signature="default") == []
-    assert forbidden(model) == [("ReadFile", "reads files")]
+    assert forbidden(model, signature="default") == [("ReadFile", "reads files")]
+    assert "ReadFile" not in trust.check_program(model, signature="default").ops
 
 
 def test_a_graphs_init_op_is_run_by_loading(tmp_path: pathlib.Path) -> None:
@@ -451,10 +433,7 @@ def test_tags_choose_the_graph(tmp_path: pathlib.Path) -> None:
 # All ops of this TensorFlow
 
 # What they call a file, path, prefix, pattern or stream is none.
-HARMLESS = """
-    CTCBeamSearchDecoder ExperimentalSetStatsAggregatorDataset RegexFullMatch RegexReplace
-    SetStatsAggregatorDataset StaticRegexFullMatch StaticRegexReplace TensorSliceDataset
-"""
+HARMLESS = "RegexFullMatch RegexReplace StaticRegexFullMatch StaticRegexReplace"
 
 
 def sounds_like_a_place(argument: str) -> bool:

@@ -95,7 +95,8 @@ CLASSES = frozenset((module, name) for module, names in _CLASSES.items() for nam
 _ACTIVATIONS = """
     celu elu exponential gelu glu hard_shrink hard_sigmoid hard_silu hard_swish hard_tanh
     leaky_relu linear log_sigmoid log_softmax mish relu relu6 selu sigmoid silu soft_shrink
-    softmax softplus softsign sparse_plus sparse_sigmoid sparsemax squareplus swish tanh tanh_shrink threshold"""
+    softmax softplus softsign sparse_plus sparse_sigmoid sparsemax squareplus swish tanh
+    tanh_shrink threshold"""
 FUNCTIONS = frozenset(
     (module, name) for module in ("builtins", "keras.activations") for name in _ACTIVATIONS.split()
 )

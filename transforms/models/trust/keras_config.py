@@ -79,16 +79,20 @@ def _as_opened(config: Any) -> Any:
 
 def _dictionaries(config: Any) -> Iterator[tuple[dict[str, Any], str]]:
     """All dictionaries in a configuration, each with the name of the layer that it is of."""
-    waiting: list[tuple[Any, str]] = [(config, "")]
+    waiting: list[tuple[Iterator[Any], str]] = [(iter((config,)), "")]
     while waiting:
-        value, layer = waiting.pop()
-        if isinstance(value, dict):
+        values, layer = waiting[-1]
+        value = next(values, waiting)
+        if value is waiting:  # no more of them
+            waiting.pop()
+        elif isinstance(value, list):
+            waiting.append((iter(value), layer))
+        elif isinstance(value, dict):
             inner = value.get("config")
             if "class_name" in value and isinstance(inner, dict):
                 layer = str(inner.get("name", layer))
             yield value, layer
-            value = list(value.values())
-        waiting += [(item, layer) for item in value] if isinstance(value, list) else []
+            waiting.append((iter(value.values()), layer))
 
 
 def _forbidden(value: Mapping[str, Any]) -> str | None:

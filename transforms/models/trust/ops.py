@@ -16,7 +16,7 @@ from typing import Literal
 Reason = Literal[
     "reads files",
     "writes files",
-    "writes to the terminal",
+    "writes to the terminal or files",
     "uses the network",
     "runs Python",
     "runs code that cannot be checked",
@@ -154,16 +154,16 @@ _HARMLESS: Mapping[str, str] = {
         DenseToDenseSetOperation DenseToSparseSetOperation RaggedBincount RaggedCross
         RaggedFillEmptyRows RaggedFillEmptyRowsGrad RaggedGather RaggedRange
         RaggedTensorFromVariant RaggedTensorToSparse RaggedTensorToTensor RaggedTensorToVariant
-        RaggedTensorToVariantGradient SetSize SparseAdd SparseAddGrad SparseBincount
-        SparseConcat SparseCross SparseCrossHashed SparseCrossV2 SparseDenseCwiseAdd
-        SparseDenseCwiseDiv SparseDenseCwiseMul SparseFillEmptyRows SparseFillEmptyRowsGrad
-        SparseReduceMax SparseReduceMaxSparse SparseReduceSum SparseReduceSumSparse
-        SparseReorder SparseReshape SparseSegmentMean SparseSegmentMeanGrad
-        SparseSegmentMeanGradV2 SparseSegmentMeanWithNumSegments SparseSegmentSqrtN
-        SparseSegmentSqrtNGrad SparseSegmentSqrtNGradV2 SparseSegmentSqrtNWithNumSegments
-        SparseSegmentSum SparseSegmentSumGrad SparseSegmentSumGradV2
-        SparseSegmentSumWithNumSegments SparseSlice SparseSliceGrad SparseSparseMaximum
-        SparseSparseMinimum SparseSplit SparseTensorDenseAdd SparseToDense
+        RaggedTensorToVariantGradient SerializeManySparse SerializeSparse SetSize SparseAdd
+        SparseAddGrad SparseBincount SparseConcat SparseCross SparseCrossHashed SparseCrossV2
+        SparseDenseCwiseAdd SparseDenseCwiseDiv SparseDenseCwiseMul SparseFillEmptyRows
+        SparseFillEmptyRowsGrad SparseReduceMax SparseReduceMaxSparse SparseReduceSum
+        SparseReduceSumSparse SparseReorder SparseReshape SparseSegmentMean
+        SparseSegmentMeanGrad SparseSegmentMeanGradV2 SparseSegmentMeanWithNumSegments
+        SparseSegmentSqrtN SparseSegmentSqrtNGrad SparseSegmentSqrtNGradV2
+        SparseSegmentSqrtNWithNumSegments SparseSegmentSum SparseSegmentSumGrad
+        SparseSegmentSumGradV2 SparseSegmentSumWithNumSegments SparseSlice SparseSliceGrad
+        SparseSparseMaximum SparseSparseMinimum SparseSplit SparseTensorDenseAdd SparseToDense
         SparseToSparseSetOperation TensorListSetItem""",
     "lists and arrays of tensors": """
         EmptyTensorList TensorArray TensorArrayClose TensorArrayCloseV2 TensorArrayCloseV3
@@ -204,8 +204,8 @@ _HARMLESS: Mapping[str, str] = {
         Range Rank Real RealDiv Reciprocal ReciprocalGrad Reshape Reverse ReverseSequence
         ReverseV2 RightShift Rint Roll Round Rsqrt RsqrtGrad ScatterNd ScatterNdNonAliasingAdd
         SegmentMax SegmentMaxV2 SegmentMean SegmentMin SegmentMinV2 SegmentProd SegmentProdV2
-        SegmentSum SegmentSumV2 Select SelectV2 Shape ShapeN Sign Sin Sinh Size Slice
-        SpaceToBatch SpaceToBatchND SpaceToDepth Spence Split SplitV Sqrt SqrtGrad Square
+        SegmentSum SegmentSumV2 Select SelectV2 SerializeTensor Shape ShapeN Sign Sin Sinh Size
+        Slice SpaceToBatch SpaceToBatchND SpaceToDepth Spence Split SplitV Sqrt SqrtGrad Square
         SquaredDifference Squeeze StridedSlice StridedSliceAssign StridedSliceGrad Sub Sum Tan
         TensorScatterAdd TensorScatterMax TensorScatterMin TensorScatterSub TensorScatterUpdate
         TensorStridedSliceUpdate Tile TileGrad TopK TopKV2 Transpose TruncateDiv TruncateMod
@@ -239,7 +239,7 @@ _KNOWN: Mapping[Reason, str] = {
         WriteAudioSummary WriteGraphSummary WriteHistogramSummary WriteImageSummary
         WriteRawProtoSummary WriteScalarSummary DumpTensor CalibrationStatisticsSaver
         DebugIdentity DebugNanCount DebugNumericSummary""",
-    "writes to the terminal": "Print",
+    "writes to the terminal or files": "Print",
     "uses the network": """
         DataServiceDataset RegisterDataset DistributedSave RemoteCall Rpc* Collective* Nccl* Send
         Recv HostSend HostRecv XlaSendToHost XlaRecvFromHost FileSystemSetConfiguration
