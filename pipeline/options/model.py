@@ -41,7 +41,8 @@ def add_arguments(group: Any) -> None:
     group.add_argument(
         "--trust_model",
         action="store_true",
-        help="accept a model with ops that reach files or the network, or run Python",
+        help="accept a model with what is not known to be harmless: ops that reach files or the "
+        "network, run Python, or are not those of image models",
     )
     group.add_argument(
         "--signature",

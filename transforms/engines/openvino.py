@@ -17,7 +17,6 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from transforms import storage
 from transforms.engines.first_ops import InputScale, input_scale
 from transforms.engines.slices import in_slices
 from transforms.errors import Parameter, UserError, one_line
@@ -33,10 +32,11 @@ from transforms.models.source import UNIT_RANGE, ModelSource, files_sha256
 SLICE_IMAGES = 4
 
 # Raise it whenever what is converted or described changes.
-_CACHE_VERSION = 2
+_CACHE_VERSION = 3
 
 _FLOAT32 = np.dtype(np.float32)
 _FIRST_OPS = "first_ops.json"
+_DESCRIPTION = "model.json"
 
 _CAPABILITIES = "OPTIMIZATION_CAPABILITIES"
 
@@ -188,13 +188,20 @@ class OpenVinoEngine:
                 subject=_THIS,
             )
         first_ops = json.dumps(dataclasses.asdict(input_scale(frozen.inputs[0])))
-        os.makedirs(self._cache, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".tmp-", dir=self._cache) as work:
-            made = os.path.join(work, "converted")
-            os.mkdir(made)
+
+        def write(made: str) -> None:
             openvino.save_model(converted, os.path.join(made, "model.xml"), compress_to_fp16=False)
-            with open(os.path.join(made, _FIRST_OPS), "w", encoding="utf-8") as file:
-                file.write(first_ops)
+            _write(os.path.join(made, _FIRST_OPS), first_ops)
+
+        self._keep(write, target)
+
+    def _keep(self, write: Callable[[str], None], target: str) -> None:
+        """Makes an entry of what is written into a directory."""
+        os.makedirs(self._cache, mode=0o700, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".tmp-", dir=self._cache) as work:
+            made = os.path.join(work, "made")
+            os.mkdir(made)
+            write(made)
             entries.keep(made, target)
 
     def _load(self) -> loading.LoadedModel:
@@ -207,7 +214,9 @@ class OpenVinoEngine:
         loaded = self._load()
         fields = {f.name: getattr(loaded, f.name) for f in dataclasses.fields(loaded)}
         text = json.dumps({k: v for k, v in fields.items() if k not in ("call", "owner")})
-        storage.write_text(_description(self._cache), text)
+        self._keep(
+            lambda made: _write(os.path.join(made, _DESCRIPTION), text), _described_in(self._cache)
+        )
         return loaded
 
 
@@ -249,8 +258,11 @@ def _key(source: ModelSource) -> str:
 
 def _described(cache: str) -> loading.LoadedModel | None:
     """What an earlier process wrote down of the model; None if there is nothing usable."""
+    directory = _described_in(cache)
+    if not entries.is_whole(directory):
+        return None
     try:
-        with open(_description(cache), encoding="utf-8") as file:
+        with open(os.path.join(directory, _DESCRIPTION), encoding="utf-8") as file:
             return loading.LoadedModel(call=_not_here, owner=None, **json.load(file))
     except (OSError, ValueError, TypeError):
         return None
@@ -260,5 +272,10 @@ def _not_here(images: Any) -> NoReturn:
     raise RuntimeError("this model was read from the cache of OpenVINO; TensorFlow is not loaded")
 
 
-def _description(cache: str) -> str:
-    return os.path.join(cache, "model.json")
+def _described_in(cache: str) -> str:
+    return os.path.join(cache, "description")
+
+
+def _write(path: str, text: str) -> None:
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)
