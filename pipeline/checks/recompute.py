@@ -90,7 +90,10 @@ def _refs(
         return [ImageRef(image.id, uri, image.version) for image in images], ()
     try:
         listing = list_images(
-            [uri], "tfrecord" if is_container else "files", settings.examples.id_key
+            [uri],
+            "tfrecord" if is_container else "files",
+            settings.examples.id_key,
+            max_file_bytes=settings.image.max_file_bytes,
         )
     except UserError as error:
         return [], ("cannot be computed again: ", *error.pieces)

@@ -28,13 +28,17 @@ def list_inputs(options: InputOptions, max_file_bytes: int) -> Listing:
 
     Args:
       options: what to read.
-      max_file_bytes: what is larger is not read for its version.
+      max_file_bytes: what is larger is not read for its version or its id.
 
     Raises:
       UserError: an input matches nothing; the message names it.
     """
     listing = list_images(
-        list(options.paths), options.format, options.id_key, options.label_from_parent
+        list(options.paths),
+        options.format,
+        options.id_key,
+        options.label_from_parent,
+        max_file_bytes,
     )
     if options.version == "sha256":
         refs = with_content_versions(listing.refs, max_file_bytes)

@@ -18,6 +18,7 @@ import contextlib
 import dataclasses
 import functools
 import io
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -28,12 +29,24 @@ from transforms.errors import (
     UnsupportedImageError,
     one_line,
 )
-from transforms.images import jpeg
+from transforms.images import jpeg, png
+from transforms.images.budget import ByteBudget
 from transforms.images.headers import ImageHeader, read_header
 from transforms.images.resize import resize
 from transforms.images.spec import ImageSpec
 from transforms.machine import native_stderr
+from transforms.machine.shares import memory_share
 from transforms.machine.tensorflow_import import import_tensorflow
+
+# Of this process's share of the memory, for large images while they are decoded. An image may say
+# with few bytes that it is large; in a batch there is a small one of it, whatever it says.
+DECODING_SHARE = 1 / 8
+# What every thread may decode besides: photos, so that they do not wait for each other.
+_USUAL_PIXELS = 2**22
+# A progressive JPEG takes 6 for its coefficients and 3 for the pixels, a PNG those twice; Pillow
+# draws animations on several canvases.
+_BYTES_A_PIXEL = 10
+_BYTES_A_PIXEL_ANIMATED = 24
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -72,20 +85,52 @@ def decode_image(data: bytes, spec: ImageSpec) -> DecodedImage:
         )
     if header.width == 0 or header.height == 0:
         raise CorruptImageError(f"the header says {header.width}×{header.height} pixels")
+    if header.format == "PNG":
+        data = png.without_notes(data)
     if spec.kind != "pixels":
         stored = np.empty((), object)
         stored[()] = serialized_example(data) if spec.kind == "example" else data
         return DecodedImage(stored, header.width, header.height)
-    rgb, warnings = _decode(data, header, spec)
-    height, width = rgb.shape[:2]
-    if header.format == "JPEG":  # it may have been decoded smaller
-        height, width = header.height, header.width
-    if rgb.shape[:2] == (spec.height, spec.width):
-        return DecodedImage(rgb, width, height, warnings)
-    resized = resize(rgb, spec.height, spec.width)
+    with _room(header):
+        rgb, warnings = _decode(data, header, spec)
+        height, width = rgb.shape[:2]
+        if header.format == "JPEG":  # it may have been decoded smaller
+            height, width = header.height, header.width
+        if rgb.shape[:2] == (spec.height, spec.width):
+            return DecodedImage(rgb, width, height, warnings)
+        resized = resize(rgb, spec.height, spec.width)
+        del rgb
     if spec.pixels == "uint8":
         resized = np.rint(resized * np.float32(255.0)).astype(np.uint8)
     return DecodedImage(resized, width, height, warnings)
+
+
+def _room(header: ImageHeader) -> contextlib.AbstractContextManager[None]:
+    """Waits until there is room for an image's pixels, if there are more than usual."""
+    pixels = header.width * header.height * header.frames
+    if pixels <= _USUAL_PIXELS:
+        return _NO_ROOM
+    needs = pixels * (_BYTES_A_PIXEL_ANIMATED if header.animated else _BYTES_A_PIXEL)
+    return _held(needs)
+
+
+_NO_ROOM = contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _held(size: int) -> Iterator[None]:
+    budget = _decoding_budget()
+    budget.acquire(size)
+    try:
+        yield
+    finally:
+        budget.release(size)
+
+
+@functools.cache
+def _decoding_budget() -> ByteBudget:
+    """One a process, whatever the number of threads."""
+    return ByteBudget(int(DECODING_SHARE * memory_share()))
 
 
 def blank_images(count: int, spec: ImageSpec) -> np.ndarray:

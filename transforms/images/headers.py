@@ -37,6 +37,19 @@ _HEIF_BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"heix": "HEI
 # Each scan of a JPEG costs as much as the image has blocks, however few its bytes: 1,000 empty ones
 # keep a core busy for many seconds. Encoders write about ten.
 MAX_SCANS = 100
+# So many it may always have; beyond that no more than these pixels in all scans.
+_FREE_SCANS = 20
+_MAX_SCANNED = 2**31
+# Each costs a step, with as little as two bytes. A profile and the longest notes take 300.
+MAX_SEGMENTS = 10_000
+_NO_FILL = re.compile(rb"[^\xff]")
+
+# Steps through a GIF, each of two bytes or more; one of 256 MiB that is written as usual has 1.1
+# million. Each frame takes memory even where only the first is wanted.
+_MAX_GIF_BLOCKS = 2**21
+MAX_FRAMES = 10_000
+
+_MAX_PALETTE = 256
 _SOS, _EOI, _SOF_LS = 0xDA, 0xD9, 0xF7
 # Neither a stuffed byte, a fill byte nor a marker that stands alone among the data.
 _SEGMENT = re.compile(rb"\xff([^\x00\x01\xff\xd0-\xd7])")
@@ -97,21 +110,22 @@ def read_header(data: bytes) -> ImageHeader:
 def _jpeg_header(data: bytes) -> ImageHeader:
     """Walks the marker segments to the frame header (ITU T.81, B.1.1 and B.2.2)."""
     at = 2
-    while True:
+    for _ in range(MAX_SEGMENTS):
         at = data.find(b"\xff", at)
-        if at < 0:
+        found = _NO_FILL.search(data, at) if at >= 0 else None
+        if found is None:
             raise IndexError
-        while data[at] == 0xFF:
-            at += 1
-        marker = data[at]
-        at += 1
+        at = found.end()
+        marker = data[at - 1]
         if marker in (0x01, *range(0xD0, 0xD9)):
             continue
         (length,) = struct.unpack_from(">H", data, at)
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
             precision, height, width, components = struct.unpack_from(">BHHB", data, at + 2)
             progressive = marker & 3 == 2
-            _check_scans(data, at + length, 0 if progressive else components)
+            most = max(_FREE_SCANS, _MAX_SCANNED // max(1, width * height))
+            single = 0 if progressive else components
+            _check_scans(data, at + length, single, min(MAX_SCANS, most))
             return ImageHeader(
                 *("JPEG", width, height),
                 start_of_frame=marker,
@@ -123,15 +137,19 @@ def _jpeg_header(data: bytes) -> ImageHeader:
         if marker in (0xD9, 0xDA):
             raise CorruptImageError("no frame header before the JPEG's data")
         at += length
+    raise _too_many_segments()
 
 
-def _check_scans(data: bytes, at: int, single: int) -> None:
+def _check_scans(data: bytes, at: int, single: int, most: int) -> None:
     """Refuses a JPEG of many scans, which are found from `at` on as libjpeg does (jdmarker.c).
 
     If the first is of `single` components, no other is read.
     """
     scans = 0
-    while segment := _SEGMENT.search(data, at):
+    for _ in range(MAX_SEGMENTS):
+        segment = _SEGMENT.search(data, at)
+        if segment is None:
+            return
         at = segment.end()
         marker = data[at - 1]
         if marker == _EOI:
@@ -140,11 +158,16 @@ def _check_scans(data: bytes, at: int, single: int) -> None:
             if scans == 0 and data[at + 2 : at + 3] == bytes([single]):
                 return
             scans += 1
-            if scans > MAX_SCANS:
-                raise UnsupportedImageError(
-                    f"a JPEG of more than {MAX_SCANS} scans; encode it anew"
-                )
+            if scans > most:
+                raise UnsupportedImageError(f"a JPEG of more than {most} scans; encode it anew")
         at += int.from_bytes(data[at : at + 2], "big")
+    raise _too_many_segments()
+
+
+def _too_many_segments() -> UnsupportedImageError:
+    return UnsupportedImageError(
+        f"a JPEG of more than {MAX_SEGMENTS:,} marker segments; encode it anew"
+    )
 
 
 def _gif_header(data: bytes) -> ImageHeader:
@@ -157,6 +180,7 @@ def _gif_header(data: bytes) -> ImageHeader:
     at = 13 + _gif_colours(flags)
     frames: list[tuple[int, int]] = []
     end = None
+    blocks = 0
     try:
         while data[at] in (0x21, 0x2C):  # an extension or a frame, then sub-blocks
             if data[at] == 0x21:
@@ -166,11 +190,19 @@ def _gif_header(data: bytes) -> ImageHeader:
                 width, height = max(width, left + columns), max(height, top + rows)
                 frames.append((columns, rows))
                 at += 11 + _gif_colours(flags)
+            blocks += 1
             while data[at]:
                 at += data[at] + 1
+                blocks += 1
+                if blocks > _MAX_GIF_BLOCKS:
+                    break
             at += 1
             if frames and end is None:
                 end = at
+            if len(frames) > MAX_FRAMES:
+                raise UnsupportedImageError(f"a GIF of more than {MAX_FRAMES:,} frames")
+            if blocks > _MAX_GIF_BLOCKS:
+                raise UnsupportedImageError(f"a GIF of more than {_MAX_GIF_BLOCKS:,} blocks")
     except (IndexError, struct.error):
         pass  # cut off: decoding it says so
     if end and frames[0] == tuple(map(max, zip(*frames, strict=True))):
@@ -198,6 +230,8 @@ def _bmp_header(data: bytes) -> ImageHeader:
         raise UnsupportedImageError("a BMP with its own colour masks; convert it to PNG")
     if bits == 8:
         palette = data[14 + info_size : pixel_offset]
+        if len(palette) > 4 * _MAX_PALETTE:
+            raise UnsupportedImageError(f"a BMP with a palette of more than {_MAX_PALETTE} colours")
         levels = np.frombuffer(palette[: len(palette) // 4 * 4], np.uint8).reshape(-1, 4)[:, :3]
         if not np.array_equal(levels, np.repeat(np.arange(len(levels)), 3).reshape(-1, 3)):
             raise UnsupportedImageError("a BMP with a colour palette; convert it to PNG")

@@ -1,7 +1,8 @@
 """Gzip and ZLIB streams, read as the file that went into them.
 
 Like `gzip.GzipFile`, but for both containers, and it tells how much of a stream was not read. What
-lies before the place where a stream is damaged or cut is read; then reading raises.
+lies before the place where a stream is damaged or cut is read; then reading raises. So it does
+where a stream has become so many times its size as no images do: reading has an end, and soon.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ GZIP_MAGIC = b"\x1f\x8b"
 
 _CHUNK = 2**15
 _PIECE = 2**13  # what comes out at a time: of the piece in which damage is met nothing does
+# Images are compressed already, and flat colours in BMPs go down to a twentieth.
+_MAX_RATIO = 100
+_FREE_BYTES = 2**28
 _EITHER = zlib.MAX_WBITS | 32  # gzip or ZLIB, as the header says
 
 
@@ -40,13 +44,20 @@ class InflatedFile(io.RawIOBase):
     Args:
       file: the stream; closed with this one. Several streams one after the other are one file.
 
-    Reading raises `EOFError` where it is cut off and `zlib.error` where it is damaged.
+    Reading raises `EOFError` where it is cut off and `zlib.error` where it is damaged or has become
+    256 MiB and 100 times its size.
     """
 
     def __init__(self, file: BinaryIO):
         self._file = file
         self._stored = file.seek(0, io.SEEK_END)
+        self._most = max(_FREE_BYTES, _MAX_RATIO * self._stored)
         self._rewind()
+
+    @property
+    def stored(self) -> int:
+        """Bytes of the stream as it is stored."""
+        return self._stored
 
     @property
     def left(self) -> int:
@@ -116,6 +127,11 @@ class InflatedFile(io.RawIOBase):
                 self._begun = True
                 data = self._stream.decompress(self._input, size)
                 self._input = self._stream.unconsumed_tail
+            if self._at + len(data) > self._most:
+                raise zlib.error(
+                    f"it becomes more than {self._most:,} bytes, and more than {_MAX_RATIO} times "
+                    "its size, as no images do; decompress it"
+                )
             if data:
                 return data
             if not self._input and not self._stream.eof:

@@ -30,6 +30,7 @@ _KINDS: dict[str, ColumnKind] = {
     "float": "float32",
 }
 _DECLARED = re.compile(r"(?P<name>.+):(?:list(?: of |<)(?P<item>\w+)>?|(?P<one>\w+))")
+_NAMES_TOLD = 100
 _LISTS = {"int64": "int64_list", "float32": "float_list"}
 
 
@@ -171,7 +172,9 @@ class FeaturesSeen:
         return tuple(self._column(one) if isinstance(one, str) else one for one in wanted)
 
     def _those(self) -> str:
-        return f"those looked at in {self._where} have {', '.join(sorted(self._seen))}"
+        names = [name[:100] for name in sorted(self._seen)]
+        more = ", …" if len(names) > _NAMES_TOLD else ""
+        return f"those looked at in {self._where} have {', '.join(names[:_NAMES_TOLD])}{more}"
 
     def _see(self, name: str, feature: Any) -> None:
         kind = feature.WhichOneof("kind")

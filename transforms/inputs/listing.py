@@ -62,6 +62,7 @@ def list_images(
     input_format: InputFormat = "auto",
     id_key: str | None = None,
     label_from_parent: bool = False,
+    max_file_bytes: int = 2**28,
 ) -> Listing:
     """Lists the images that `inputs` stand for.
 
@@ -73,6 +74,7 @@ def list_images(
         goes by `.tfrecord` or `.tfrec` in the name.
       id_key: feature of the Examples that names their images.
       label_from_parent: whether refs carry the name of their parent directory.
+      max_file_bytes: of a record; a larger one is not read for its id.
 
     Raises:
       UserError: an input matches nothing or nothing but empty TFRecord files; the message names it.
@@ -95,7 +97,9 @@ def list_images(
             only_jpegs = only_jpegs and file.uri.lower().endswith(JPEG_SUFFIXES)
     with concurrent.futures.ThreadPoolExecutor(_SCAN_THREADS) as pool:
         for listed in pool.map(
-            lambda file: tfrecord.list_refs(file, _label(file.uri, label_from_parent), id_key),
+            lambda file: tfrecord.list_refs(
+                file, _label(file.uri, label_from_parent), id_key, max_file_bytes
+            ),
             containers,
         ):
             refs += listed.refs

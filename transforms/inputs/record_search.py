@@ -21,6 +21,9 @@ LENGTH = struct.Struct("<Q")
 CRC = struct.Struct("<I")
 HEADER_BYTES = LENGTH.size + CRC.size
 
+# Of a record. A length from here on is taken for damage, and leaves few places to search.
+MAX_LENGTH = 2**40
+
 _CHUNK = 2**18
 _MASK = 0xA282EAD8
 
@@ -31,12 +34,13 @@ def masked_crc(data: bytes) -> int:
 
 
 def record_length(header: bytes) -> int | None:
-    """The length that a header tells; None if it is short or its checksum does not fit."""
+    """The length that a header tells; None if it is short, damaged or no record has such a one."""
     if len(header) < HEADER_BYTES:
         return None
     if CRC.unpack_from(header, LENGTH.size)[0] != masked_crc(header[: LENGTH.size]):
         return None
-    return int(LENGTH.unpack_from(header)[0])
+    length = int(LENGTH.unpack_from(header)[0])
+    return length if length < MAX_LENGTH else None
 
 
 def data_fits(file: BinaryIO, offset: int, length: int) -> bool:
@@ -131,7 +135,7 @@ def _headers_in(window: bytes) -> list[int]:
     places = len(data) - HEADER_BYTES + 1
     if places <= 0 or not data.any():  # 8 zero bytes have another checksum than 0
         return []
-    # Records of 2^40 bytes and more are not looked for: that leaves few places to look at.
+    # That is, below `MAX_LENGTH`.
     high = data[5 : 5 + places] | data[6 : 6 + places] | data[7 : 7 + places]
     at = np.flatnonzero(high == 0)
     tables, of_zeros = _crc_tables()

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from transforms.errors import RecordError
 from transforms.inputs.examples import example_features
 from transforms.inputs.kept import FeaturesSeen
 from transforms.inputs.record_search import CRC, HEADER_BYTES, Effort, find_record, record_length
@@ -45,9 +46,10 @@ def _features(files: Sequence[str], each: int) -> Iterator[Any]:
     with concurrent.futures.ThreadPoolExecutor(_THREADS) as pool:
         for records in pool.map(lambda path: list(_records(path, each, most)), files):
             for record in records:
-                features = example_features(record)
-                if features is not None:
-                    yield features
+                with contextlib.suppress(RecordError):  # too long: others show what they are like
+                    features = example_features(record)
+                    if features is not None:
+                        yield features
 
 
 def _records(path: str, count: int, most_bytes: int) -> Iterator[bytes]:

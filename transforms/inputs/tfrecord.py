@@ -10,34 +10,40 @@ from collections.abc import Callable, Sequence
 from transforms.errors import InputChangedError, RecordError
 from transforms.inputs import files
 from transforms.inputs.encoded import EncodedImage, ListedFile, Read
-from transforms.inputs.examples import ExampleSpec, example_ids, parse_example
+from transforms.inputs.examples import MAX_ID_BYTES, ExampleSpec, example_ids, parse_example
 from transforms.inputs.patterns import FoundFile
 from transforms.inputs.tfrecord_file import Place, read_records, scan, where
 from transforms.refs import ImageRef
 from transforms.storage.retries import retrying
 
 
-def list_refs(file: FoundFile, label: str | None, id_key: str | None = None) -> ListedFile:
+def list_refs(
+    file: FoundFile, label: str | None, id_key: str | None = None, max_file_bytes: int = 2**28
+) -> ListedFile:
     """The records of a file; the file itself where it cannot be read: reading it says why.
 
     Args:
       file: as the listing found it.
       label: of all its images.
       id_key: feature of the Examples that names their images; None: `FILE#INDEX`.
+      max_file_bytes: of a record; a larger one is not read for its id.
     """
     refs: list[ImageRef] = []
     lost = 0
 
     def records() -> list[tuple[Place, str | None]]:
         if id_key:
-            return list(example_ids(file.uri, id_key))
+            return list(example_ids(file.uri, id_key, max_file_bytes))
         return [(place, "") for place in scan(file.uri)]
 
     try:
         for index, (place, value) in enumerate(retrying(records)):
             problem = None
             if value is None:
-                problem = f"record {index} has no single UTF-8 or int64 id in feature {id_key!r}"
+                problem = (
+                    f"record {index} has no single UTF-8 or int64 id of at most {MAX_ID_BYTES:,} "
+                    f"bytes in feature {id_key!r}"
+                )
             image_id = value or f"{file.uri}#{index}"
             at, length = place.offset, place.length
             refs.append(

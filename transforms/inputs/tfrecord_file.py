@@ -32,6 +32,10 @@ from transforms.storage import causes, retries
 
 _CHANGED = "the file has changed since it was listed; run again"
 
+# Even the smallest image takes more bytes of a file, compressed or not, unless all are the same.
+_MIN_RECORD_BYTES = 32
+_FREE_RECORDS = 2**14
+
 # How often a compressed stream is inflated from its beginning to search for records in it.
 _INFLATIONS = 32
 _HEAD_BYTES = 4096
@@ -78,42 +82,52 @@ def scan(path: str) -> Iterator[Place]:
     """Yields the place of each record, reading only the headers where it can.
 
     Where a record's length is damaged, or its end is missing, a gap follows up to the next record
-    that can be found; reading it says what is wrong.
+    that can be found; reading it says what is wrong. So does one where there are more records than
+    images have room in the file as it is stored.
     """
     with open_records(path) as file:
-        compressed = is_compressed(file)
-        size = None if compressed else _size(file)
-        effort = Effort(returns=_INFLATIONS) if compressed else Effort()
-        offset = 0
-        before: Place | None = None  # whether it is whole is not known until another one follows
-        while True:
-            try:
-                place = _place(file, offset, size)
-                if place is None:
-                    break
-                if place.length is not None:
-                    if before:
-                        yield before
-                    before = place
-                    offset += HEADER_BYTES + place.length + CRC.size
-                    continue
-                if before and not data_fits(file, before.offset, before.length or 0):
-                    offset, before = before.offset, None  # bytes are missing in it, or too many
-                found = find_record(file, offset + 1, size, effort)
-            except (EOFError, OSError, zlib.error) as error:
-                if causes.is_transient(error):
-                    raise
-                found = None
-            if before:
-                yield before
-                before = None
-            if found is None:
-                yield Place(offset, None, max(1, _end(file, offset) - offset))
+        most = _most_records(file)
+        for index, place in enumerate(_places(file)):
+            if index == most:
+                yield _rest(file, place.offset)
                 return
-            yield Place(offset, None, found - offset)
-            offset = found
+            yield place
+
+
+def _places(file: BinaryIO) -> Iterator[Place]:
+    compressed = is_compressed(file)
+    size = None if compressed else _size(file)
+    effort = Effort(returns=_INFLATIONS) if compressed else Effort()
+    offset = 0
+    before: Place | None = None  # whether it is whole is not known until another one follows
+    while True:
+        try:
+            place = _place(file, offset, size)
+            if place is None:
+                break
+            if place.length is not None:
+                if before:
+                    yield before
+                before = place
+                offset += HEADER_BYTES + place.length + CRC.size
+                continue
+            if before and not data_fits(file, before.offset, before.length or 0):
+                offset, before = before.offset, None  # bytes are missing in it, or too many
+            found = find_record(file, offset + 1, size, effort)
+        except (EOFError, OSError, zlib.error) as error:
+            if causes.is_transient(error):
+                raise
+            found = None
         if before:
             yield before
+            before = None
+        if found is None:
+            yield _rest(file, offset)
+            return
+        yield Place(offset, None, found - offset)
+        offset = found
+    if before:
+        yield before
 
 
 def read_records(
@@ -203,6 +217,14 @@ def _read_record(file: BinaryIO, ref: ImageRef, max_bytes: int) -> bytes:
         what = "is cut off" if len(header) < HEADER_BYTES else "has a damaged length"
         raise RecordError(f"{place} {what}: nothing can be read up to the next record, if any")
     if ref.size is None:
+        most = _most_records(file)
+        if (ref.record_index or 0) >= most:
+            raise RecordError(
+                f"{place} is one of more than {most:,}, one for each {_MIN_RECORD_BYTES} bytes of "
+                "the file as it is stored: it is not read, nor are those that follow"
+            )
+        if is_compressed(file):
+            file.seek(length, io.SEEK_CUR)  # raises what is wrong with the stream
         raise RecordError(f"{place} is cut off or damaged: no record begins where it should end")
     if length > max_bytes:
         raise ImageTooLargeError(f"{place} has {length} bytes, over max_file_bytes {max_bytes}")
@@ -248,16 +270,27 @@ def _compressed(file: BinaryIO) -> InflatedFile | None:
     return raw if isinstance(raw, InflatedFile) else None
 
 
-def _end(file: BinaryIO, offset: int) -> int:
-    """Where a file ends, or a compressed one as far as it is known."""
+def _most_records(file: BinaryIO) -> int:
+    """How many records a file may hold."""
+    compressed = _compressed(file)
+    stored = _size(file) if compressed is None else compressed.stored
+    return max(_FREE_RECORDS, stored // _MIN_RECORD_BYTES)
+
+
+def _rest(file: BinaryIO, offset: int) -> Place:
+    """The gap from an offset to the end of the file, or of a compressed one as far as it is known.
+
+    What is open then stands at its end.
+    """
     compressed = _compressed(file)
     if compressed is None:
-        return _size(file)
-    with contextlib.suppress(EOFError, zlib.error):
-        file.seek(offset)
-        while file.read(2**16):
-            pass
-    return compressed.tell() + compressed.left
+        end = _size(file)
+    else:
+        with contextlib.suppress(EOFError, zlib.error):
+            while compressed.read(2**16):
+                pass
+        end = compressed.tell() + compressed.left
+    return Place(offset, None, max(1, end - offset))
 
 
 def _size(file: BinaryIO) -> int:

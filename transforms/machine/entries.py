@@ -8,6 +8,7 @@ left is never taken for the model, nor is an entry for another because of its na
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Iterator
@@ -17,6 +18,9 @@ from transforms.storage.changes import locked
 MARKER = ".whole"
 
 _MAX_MANIFEST_BYTES = 1000
+# Of a model; directories count, too.
+_MAX_FILES = 100_000
+_MAX_DEPTH = 100
 
 
 class DamagedEntryError(OSError):
@@ -89,7 +93,12 @@ def tree_sha256(root: str) -> str:
 
 
 def tree_files(root: str) -> list[str]:
-    """The paths of a directory's files in order, but for the marker, or that of one file."""
+    """The paths of a directory's files in order, but for the marker, or that of one file.
+
+    Raises:
+      OSError: by its links the directory contains itself, it holds more than any model does, or
+        what is neither a file nor a directory, which may have no end.
+    """
     if not os.path.isdir(root):
         return [root] if os.path.exists(root) else []
     marker = os.path.join(root, MARKER)
@@ -97,6 +106,32 @@ def tree_files(root: str) -> list[str]:
 
 
 def _walk(directory: str) -> Iterator[str]:
-    for parent, _, names in os.walk(directory, followlinks=True):
-        for name in names:
-            yield os.path.join(parent, name)
+    """All files below a directory; links are followed."""
+    waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [(directory, ())]
+    count = 0
+    while waiting:
+        path, above = waiting.pop()
+        status = os.stat(path)
+        here = (status.st_dev, status.st_ino)
+        if here in above:
+            raise OSError(errno.ELOOP, f"by a link the directory contains itself: {path}")
+        if len(above) > _MAX_DEPTH:
+            raise OSError(errno.ELOOP, f"more than {_MAX_DEPTH} directories deep: {path}")
+        for inner in _listed(path):
+            count += 1
+            if count > _MAX_FILES:
+                raise OSError(errno.EFBIG, f"more than {_MAX_FILES:,} files in {directory}")
+            if os.path.isdir(inner):
+                waiting.append((inner, (*above, here)))
+            elif os.path.exists(inner) and not os.path.isfile(inner):
+                raise OSError(errno.EINVAL, f"neither a file nor a directory: {inner}")
+            else:
+                yield inner
+
+
+def _listed(directory: str) -> list[str]:
+    """What lies in a directory; nothing where it may not be listed, as who reads a file says it."""
+    try:
+        return [os.path.join(directory, name) for name in os.listdir(directory)]
+    except PermissionError:
+        return []

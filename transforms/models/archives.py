@@ -2,7 +2,8 @@
 
 Python's own `filter="data"` lets later members overwrite earlier ones, knows no size limit, and
 takes an archive that ends early or has a damaged header for a whole one. So members are written
-here, with plain permissions; only the reading of headers is left to `tarfile`.
+here, with plain permissions; only the reading of headers is left to `tarfile`, which reads them
+whole, nests one in the other and has no limit for them: they get theirs where their bytes are read.
 """
 
 from __future__ import annotations
@@ -20,6 +21,13 @@ from typing import BinaryIO, Protocol
 from transforms.machine import entries
 
 _BLOCK_BYTES = 2**20
+
+# Of one member: its header and those before it that say more of it, as its long name. A usual one
+# has 512 bytes, or 1,536.
+_MAX_HEADER_BYTES = 2**16
+_MAX_NAME = 4096  # Linux's PATH_MAX
+_MAX_DEPTH = 100
+_MAX_LINKS = 10_000
 
 
 class ArchiveError(ValueError):
@@ -87,8 +95,9 @@ def unpack(archive: str, directory: str, limits: Limits = DEFAULT_LIMITS) -> Non
 
     Raises:
       ArchiveError: the archive is no tar file, truncated or damaged; it unpacks to more than
-        `limits`; or a member has an absolute path or `..`, is a link to anything but a file of
-        the archive, is a device, fifo or sparse file, or takes another one's place.
+        `limits`; or a member has an absolute path or `..`, a header, name or depth beyond any
+        model's, is a link to anything but a file of the archive, is a device, fifo or sparse file,
+        or takes another one's place.
       OSError: `archive` cannot be read or `directory` cannot be written.
     """
     os.makedirs(directory)
@@ -100,8 +109,15 @@ def unpack(archive: str, directory: str, limits: Limits = DEFAULT_LIMITS) -> Non
         try:
             with tarfile.open(fileobj=reader, mode="r|", tarinfo=_StrictTarInfo) as tar:
                 _unpack_members(tar, directory, reader, limits.max_members)
+            reader.begin_data()
             while reader.read(_BLOCK_BYTES):  # gzip's checksum comes last
                 pass
+        except ArchiveError:
+            raise
+        except RecursionError as error:
+            raise ArchiveError(f"after {reader.place}: too many headers of one member") from error
+        except (ValueError, OverflowError) as error:  # numbers that are none
+            raise ArchiveError(f"after {reader.place}: a damaged header: {error}") from error
         except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise ArchiveError(
                 f"not a .tar or .tar.gz archive, or truncated or damaged: {error}"
@@ -109,22 +125,44 @@ def unpack(archive: str, directory: str, limits: Limits = DEFAULT_LIMITS) -> Non
 
 
 class _BoundedReader(io.RawIOBase):
-    """A stream that refuses to give more than `limit` bytes."""
+    """A stream that refuses to give more than `limit` bytes, or more than a header's for one."""
 
     def __init__(self, stream: BinaryIO | gzip.GzipFile, limit: int):
         self._stream = stream
         self._limit = limit
         self._left = limit
-        self.member = ""
+        self._member = ""
+        self._of_header: int | None = 0
+
+    @property
+    def place(self) -> str:
+        """Where in the archive it stands, for messages."""
+        return f"member {self._member!r}" if self._member else "its beginning"
+
+    def begin_header(self) -> None:
+        """What is read from here on is the header of a member."""
+        self._of_header = 0
+
+    def begin_data(self, member: str = "") -> None:
+        """What is read from here on is the data of a member."""
+        self._of_header = None
+        self._member = member[:200] or self._member
 
     def read(self, size: int = -1) -> bytes:
         data = self._stream.read(size)
         self._left -= len(data)
         if self._left < 0:
             raise ArchiveError(
-                f"member {self.member!r}: here the archive has unpacked to more than "
+                f"{self.place}: here the archive has unpacked to more than "
                 f"{self._limit:,} bytes, as an archive does that is meant to fill the disk"
             )
+        if self._of_header is not None:
+            self._of_header += len(data)
+            if self._of_header > _MAX_HEADER_BYTES + tarfile.RECORDSIZE:  # which is read ahead
+                raise ArchiveError(
+                    f"after {self.place}: a header of more than {_MAX_HEADER_BYTES:,} bytes, as no "
+                    "model's archive has"
+                )
         return data
 
 
@@ -148,19 +186,29 @@ def _unpack_members(
 ) -> None:
     links = []
     count = 0
-    for count, member in enumerate(tar, 1):
-        reader.member = member.name
+    while member := tar.next():
+        reader.begin_data(member.name)
+        count += 1
         if count > max_members:
             raise ArchiveError(f"member {member.name!r}: more than {max_members:,} members")
         path = os.path.join(directory, _relative_path(member))
         try:
             if member.issym():  # made last, in real directories: nothing is written through one
                 os.makedirs(os.path.dirname(path), exist_ok=True)
-                links.append((member, path))
+                links.append((_without_headers(member), path))
+                if len(links) > _MAX_LINKS:
+                    raise ArchiveError(f"member {member.name!r}: more than {_MAX_LINKS:,} links")
             else:
                 _write_member(tar, member, directory, path)
         except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
             raise _taken(member) from error
+        if sum(map(len, tar.pax_headers.values())) > _MAX_HEADER_BYTES:  # each member gets a copy
+            raise ArchiveError(
+                f"member {member.name!r}: the headers for all members have more than "
+                f"{_MAX_HEADER_BYTES:,} bytes"
+            )
+        tar.members.clear()  # type: ignore[attr-defined]  # of 100,000 it would keep the headers
+        reader.begin_header()
     if count == 0:
         raise ArchiveError("the archive is empty")
     for member, path in links:
@@ -174,6 +222,13 @@ def _unpack_members(
                 f"member {member.name!r}: a link to {member.linkname!r}, which is no file of the "
                 "archive"
             )
+
+
+def _without_headers(link: tarfile.TarInfo) -> tarfile.TarInfo:
+    """What is needed to make a symbolic link: there may be thousands, with all that they say."""
+    kept = tarfile.TarInfo(link.name)
+    kept.type, kept.linkname = tarfile.SYMTYPE, link.linkname
+    return kept
 
 
 def _write_member(tar: tarfile.TarFile, member: tarfile.TarInfo, directory: str, path: str) -> None:
@@ -200,6 +255,13 @@ def _write_member(tar: tarfile.TarFile, member: tarfile.TarInfo, directory: str,
 
 def _relative_path(member: tarfile.TarInfo) -> str:
     """The member's path, which is sure to stay below the directory that it is joined to."""
+    for what, name in (("name", member.name), ("link", member.linkname)):
+        if len(name) > _MAX_NAME:
+            raise ArchiveError(
+                f"member {member.name[:80]!r}…: a {what} of more than {_MAX_NAME:,} characters"
+            )
+    if member.name.count("/") > _MAX_DEPTH:
+        raise ArchiveError(f"member {member.name!r}: more than {_MAX_DEPTH} directories deep")
     if member.name.startswith("/"):
         raise ArchiveError(f"member {member.name!r}: an absolute path")
     if ".." in member.name.split("/"):

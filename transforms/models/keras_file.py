@@ -9,8 +9,8 @@ from typing import Any
 
 from transforms.errors import Parameter, UserError, one_line
 from transforms.models import trust
+from transforms.models.keras_members import keras_config, keras_version
 from transforms.models.source import ModelSource
-from transforms.models.trust.keras_archive import keras_config, keras_version
 
 _OF_KERAS = ("keras", "tf_keras", "builtins")
 
@@ -33,7 +33,8 @@ def open_keras_file(source: ModelSource) -> tuple[Any, str]:
         if report.forbidden:
             refuse_missing_classes(source)
         trust.refuse_if_untrusted(source.name, report)
-    version = keras_version(path)
+    keras_config(path, source.subject)  # which Keras will parse
+    version = keras_version(path, source.subject)
     try:
         keras = importlib.import_module("tf_keras" if trust.is_of_keras_2(version) else "keras")
         model = keras.models.load_model(path, compile=False, safe_mode=not source.trusted)
@@ -70,7 +71,7 @@ def _refuse_classes(source: ModelSource, is_here: Callable[[Any], bool]) -> None
       is_here: whether a class of this module can be had.
     """
     try:
-        config = keras_config(source.local_path())
+        config = keras_config(source.local_path(), source.subject)
     except UserError:
         return  # what is wrong with it is told elsewhere
     missing = sorted({name for name, module in _classes(config) if not is_here(module)})

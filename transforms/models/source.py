@@ -7,8 +7,10 @@ A model follows TensorFlow Hub's Common SavedModel APIs for image tasks: float32
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from transforms.errors import Parameter, UserError, one_line
@@ -122,12 +124,23 @@ def files_sha256(source: ModelSource) -> str:
     if source.is_builtin:
         return builtin.answers_sha256(source.task)
     check_exists(source)
-    return entries.tree_sha256(source.local_path())
+    with _readable(source):
+        return entries.tree_sha256(source.local_path())
 
 
 def files_state(source: ModelSource) -> tuple[tuple[str, int, int], ...]:
     """Name, size and modification time of the model's files: changes when it is saved anew."""
     if source.is_builtin:
         return ()
-    status = [(path, os.stat(path)) for path in entries.tree_files(source.local_path())]
+    with _readable(source):
+        status = [(path, os.stat(path)) for path in entries.tree_files(source.local_path())]
     return tuple((path, stat.st_size, stat.st_mtime_ns) for path, stat in status)
+
+
+@contextlib.contextmanager
+def _readable(source: ModelSource) -> Iterator[None]:
+    """Tells in one line that the model's files cannot be read."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"cannot be read: {one_line(error)}", subject=source.subject) from error

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from transforms.errors import Parameter, UserError
-from transforms.models.trust.keras_archive import (
+from transforms.models.keras_members import (
     CONFIG,
     METADATA,
     WEIGHTS,
