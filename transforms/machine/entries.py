@@ -18,8 +18,9 @@ from transforms.storage.changes import locked
 MARKER = ".whole"
 
 _MAX_MANIFEST_BYTES = 1000
-# Of a model; directories count, too.
+# Of a model. A directory counts as often as links lead to it.
 _MAX_FILES = 100_000
+_MAX_DIRECTORIES = 1000
 _MAX_DEPTH = 100
 
 
@@ -108,18 +109,22 @@ def tree_files(root: str) -> list[str]:
 def _walk(directory: str) -> Iterator[str]:
     """All files below a directory; links are followed."""
     waiting: list[tuple[str, tuple[tuple[int, int], ...]]] = [(directory, ())]
-    count = 0
+    files = directories = 0
     while waiting:
         path, above = waiting.pop()
         status = os.stat(path)
         here = (status.st_dev, status.st_ino)
         if here in above:
             raise OSError(errno.ELOOP, f"by a link the directory contains itself: {path}")
+        directories += 1
+        if directories > _MAX_DIRECTORIES:
+            told = f"more than {_MAX_DIRECTORIES:,} directories in {directory}"
+            raise OSError(errno.EFBIG, told)
         if len(above) > _MAX_DEPTH:
             raise OSError(errno.ELOOP, f"more than {_MAX_DEPTH} directories deep: {path}")
         for inner in _listed(path):
-            count += 1
-            if count > _MAX_FILES:
+            files += 1
+            if files > _MAX_FILES:
                 raise OSError(errno.EFBIG, f"more than {_MAX_FILES:,} files in {directory}")
             if os.path.isdir(inner):
                 waiting.append((inner, (*above, here)))

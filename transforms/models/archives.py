@@ -25,6 +25,9 @@ _BLOCK_BYTES = 2**20
 # Of one member: its header and those before it that say more of it, as its long name. A usual one
 # has 512 bytes, or 1,536.
 _MAX_HEADER_BYTES = 2**16
+# Of all: what is usual for so many members, and a megabyte. Python takes seconds for each megabyte.
+_USUAL_HEADER_BYTES = 1536
+_FREE_HEADER_BYTES = 2**20
 _MAX_NAME = 4096  # Linux's PATH_MAX
 _MAX_DEPTH = 100
 _MAX_LINKS = 10_000
@@ -114,9 +117,7 @@ def unpack(archive: str, directory: str, limits: Limits = DEFAULT_LIMITS) -> Non
                 pass
         except ArchiveError:
             raise
-        except RecursionError as error:
-            raise ArchiveError(f"after {reader.place}: too many headers of one member") from error
-        except (ValueError, OverflowError) as error:  # numbers that are none
+        except (ValueError, OverflowError, RecursionError) as error:
             raise ArchiveError(f"after {reader.place}: a damaged header: {error}") from error
         except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
             raise ArchiveError(
@@ -185,12 +186,18 @@ def _unpack_members(
     tar: tarfile.TarFile, directory: str, reader: _BoundedReader, max_members: int
 ) -> None:
     links = []
-    count = 0
+    count = headers = end = 0
     while member := tar.next():
         reader.begin_data(member.name)
         count += 1
         if count > max_members:
             raise ArchiveError(f"member {member.name!r}: more than {max_members:,} members")
+        headers += member.offset_data - end
+        if headers > _FREE_HEADER_BYTES + _USUAL_HEADER_BYTES * count:
+            raise ArchiveError(
+                f"member {member.name[:200]!r}: up to here the headers have {headers:,} bytes, "
+                "far more than usual"
+            )
         path = os.path.join(directory, _relative_path(member))
         try:
             if member.issym():  # made last, in real directories: nothing is written through one
@@ -204,9 +211,9 @@ def _unpack_members(
             raise _taken(member) from error
         if sum(map(len, tar.pax_headers.values())) > _MAX_HEADER_BYTES:  # each member gets a copy
             raise ArchiveError(
-                f"member {member.name!r}: the headers for all members have more than "
-                f"{_MAX_HEADER_BYTES:,} bytes"
+                f"the headers for all members have more than {_MAX_HEADER_BYTES:,} bytes"
             )
+        end = tar.offset
         tar.members.clear()  # type: ignore[attr-defined]  # of 100,000 it would keep the headers
         reader.begin_header()
     if count == 0:
@@ -261,7 +268,9 @@ def _relative_path(member: tarfile.TarInfo) -> str:
                 f"member {member.name[:80]!r}…: a {what} of more than {_MAX_NAME:,} characters"
             )
     if member.name.count("/") > _MAX_DEPTH:
-        raise ArchiveError(f"member {member.name!r}: more than {_MAX_DEPTH} directories deep")
+        raise ArchiveError(f"member {member.name[:200]!r}: more than {_MAX_DEPTH} directories deep")
+    if member.size < 0:
+        raise ArchiveError(f"member {member.name!r}: a size of {member.size} bytes")
     if member.name.startswith("/"):
         raise ArchiveError(f"member {member.name!r}: an absolute path")
     if ".." in member.name.split("/"):
