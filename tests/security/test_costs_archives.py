@@ -219,7 +219,9 @@ def test_deep_json_is_told(tmp_path):
 def test_a_packing_of_any_ratio_is_not_unpacked(tmp_path, packing):
     """A kilobyte of bzip2 unpacks to a gigabyte in one piece, whatever is asked for."""
     path = keras_file(tmp_path, packing, config="0" * (15 * MIB))
-    assert refusals(path, more_bytes=64 * MIB) == {"'config.json' in it is packed as no Keras packs"}
+    assert refusals(path, more_bytes=64 * MIB) == {
+        "'config.json' in it is packed as no Keras packs"
+    }
 
 
 def with_sizes(path: str, member: str, size: int) -> str:
