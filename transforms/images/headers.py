@@ -42,7 +42,7 @@ _FREE_SCANS = 20
 _MAX_SCANNED = 2**31
 # Each costs a step, with as little as two bytes. A profile and the longest notes take 300.
 MAX_SEGMENTS = 10_000
-_NO_FILL = re.compile(rb"[^\xff]")
+_FILL = re.compile(rb"\xff+")
 
 # Steps through a GIF, each of two bytes or more; one of 256 MiB that is written as usual has 1.1
 # million. Each frame takes memory even where only the first is wanted.
@@ -111,12 +111,11 @@ def _jpeg_header(data: bytes) -> ImageHeader:
     """Walks the marker segments to the frame header (ITU T.81, B.1.1 and B.2.2)."""
     at = 2
     for _ in range(MAX_SEGMENTS):
-        at = data.find(b"\xff", at)
-        found = _NO_FILL.search(data, at) if at >= 0 else None
-        if found is None:
+        fill = _FILL.search(data, at)
+        if fill is None:
             raise IndexError
-        at = found.end()
-        marker = data[at - 1]
+        marker = data[fill.end()]
+        at = fill.end() + 1
         if marker in (0x01, *range(0xD0, 0xD9)):
             continue
         (length,) = struct.unpack_from(">H", data, at)
