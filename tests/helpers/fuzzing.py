@@ -24,7 +24,7 @@ def mutated(data: bytes, chance: random.Random, others: Sequence[bytes]) -> byte
     """One to four changes: bits, numbers, pieces that are cut, repeated or of another valid one."""
     for _ in range(chance.choice([1, 1, 2, 4])):
         change = chance.choice([_flip, _flip, _number, _number, _cut, _repeat, _splice, _remove])
-        data = change(data, chance, others) or b"\0"
+        data = change(data or b"\0", chance, others)
     return data
 
 
@@ -79,7 +79,7 @@ def _repeat(data: bytes, chance: random.Random, _: Sequence[bytes]) -> bytes:
 
 
 def _splice(data: bytes, chance: random.Random, others: Sequence[bytes]) -> bytes:
-    other = chance.choice(others)
+    other = chance.choice(others) or b"\0"
     return data[: chance.randrange(len(data))] + other[chance.randrange(len(other)) :]
 
 

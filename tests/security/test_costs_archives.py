@@ -187,30 +187,29 @@ def test_metadata_is_not_parsed_if_it_is_large(tmp_path):
     """5 MB took 11 GB; here it is 60 kB, and takes 1 GB."""
     path = keras_file(tmp_path, metadata="[" + "[]," * (20 * MIB // 3) + "0]")
     assert os.path.getsize(path) < MIB
-    told = "its metadata.json has more than 16,777,216 bytes, too large for a model's"
+    told = "its metadata.json is larger than 65,536 bytes, which is too large for a model's"
     assert refusals(path, more_bytes=64 * MIB) == {told}
 
 
 def test_a_configuration_is_not_parsed_if_it_is_large(tmp_path):
     """255 kB took 13 GB."""
     path = keras_file(tmp_path, config="[" + "[]," * (20 * MIB // 3) + "0]")
-    told = "its config.json has more than 16,777,216 bytes, too large for a model's"
+    told = "its config.json is larger than 16,777,216 bytes, which is too large for a model's"
     assert refusals(path, more_bytes=64 * MIB) == {told}
     with pytest.raises(UserError, match="too large"):
         within_limits(trust.check_keras_file, path, more_bytes=64 * MIB)
 
 
-@pytest.mark.parametrize("member", ["config", "metadata"])
 @pytest.mark.parametrize("value", ["[],", "{},", '{"":0},', "0,"])
-def test_json_of_many_values_is_not_parsed(tmp_path, member, value):
+def test_json_of_many_values_is_not_parsed(tmp_path, value):
     """Within the bytes that are allowed it would still take twenty times as many."""
-    path = keras_file(tmp_path, **{member: "[" + value * (15 * MIB // len(value)) + "0]"})
-    told = f"its {member}.json holds more than 1,000,000 values, too many for a model's"
+    path = keras_file(tmp_path, config="[" + value * (15 * MIB // len(value)) + "0]")
+    told = "its config.json holds more than 1,000,000 values, too many for a model's"
     assert refusals(path, more_bytes=64 * MIB) == {told}
 
 
 def test_deep_json_is_told(tmp_path):
-    path = keras_file(tmp_path, metadata='{"":' * 100_000)
+    path = keras_file(tmp_path, metadata='{"":' * 10_000)
     [told] = refusals(path)
     assert told.startswith("metadata.json is damaged: ")
 

@@ -16,12 +16,13 @@ from typing import Any
 from transforms.errors import Parameter, UserError, one_line
 from transforms.models.archives import DEFAULT_LIMITS
 
-MAX_JSON_BYTES = 16 * 2**20
+CONFIG, METADATA, WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
+
+MAX_JSON_BYTES = {CONFIG: 16 * 2**20, METADATA: 64 * 2**10}
 # Lists, objects and what they hold; NASNetLarge has 60,000.
 MAX_JSON_VALUES = 1_000_000
 MAX_MEMBERS = 1000
 
-_JSON = ("metadata.json", "config.json")
 # Those that Keras writes; others unpack a small piece to gigabytes at a time.
 _PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
@@ -108,8 +109,9 @@ def check_members(path: str, subject: Parameter) -> None:
                 raise UserError(
                     f"{member.filename[:100]!r} in it is packed as no Keras packs", subject=subject
                 )
-            if member.filename in _JSON and member.file_size > MAX_JSON_BYTES:
-                raise _too_large(member.filename, MAX_JSON_BYTES[member.filename], subject)
+            most = MAX_JSON_BYTES.get(member.filename, unpacked)
+            if member.file_size > most:
+                raise _too_large(member.filename, most, subject)
 
 
 def read_json(path: str, name: str, subject: Parameter) -> Any:
@@ -145,9 +147,9 @@ def _member(path: str, name: str, most: int, subject: Parameter) -> bytes:
     return content
 
 
-def _too_large(name: str, subject: Parameter) -> UserError:
+def _too_large(name: str, most: int, subject: Parameter) -> UserError:
     return UserError(
-        f"its {name} has more than {MAX_JSON_BYTES:,} bytes, too large for a model's",
+        f"its {name} is larger than {most:,} bytes, which is too large for a model's",
         subject=subject,
     )
 
