@@ -51,7 +51,7 @@ def parse_journal(path: str, stored: StoredText | None) -> Journal | None:
         found = json.loads(stored.text)
         moves = [(source, target) for source, target in found.pop("moves")]
         return Journal(moves=moves, **found)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise UserError(
             f"{path}: is damaged ({error}); --overwrite starts the output anew"
         ) from error

@@ -62,11 +62,12 @@ def read_part(path: str) -> Part:
         footer = json.loads(metadata[FOOTER_KEY])
         known = {field.name for field in dataclasses.fields(Part)}
         part = Part(**{name: value for name, value in footer.items() if name in known})
+        is_newer = part.format_version > FORMAT_VERSION
     except pa.ArrowInvalid as error:
         raise ValueError(f"{path} is damaged: {error}") from error
-    except (KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} was not written by this program") from error
-    if part.format_version > FORMAT_VERSION:
+    if is_newer:
         raise ValueError(
             f"{path} was written by a newer version of this program ({footer.get('program')})"
         )
