@@ -123,7 +123,7 @@ def tfrecord_of(chance: random.Random, directory: pathlib.Path) -> bool:
 def large_example(chance: random.Random, _: pathlib.Path) -> bool:
     data = mutated(chance.choice(records()), chance, records())
     try:
-        kept = with_features(data * chance.choice([1, 1, 30_000]), {"image"})
+        kept = with_features(data * chance.choice([1, 1, 8 * MIB // max(1, len(data))]), {"image"})
     except RecordError:
         return False
     return kept is not None

@@ -24,6 +24,8 @@ HEADER_BYTES = LENGTH.size + CRC.size
 # Of a record. A length from here on is taken for damage, and leaves few places to search.
 MAX_LENGTH = 2**40
 
+# A search begins with few bytes: there may be damage in each record, and the next one is near.
+_FIRST_CHUNK = 2**10
 _CHUNK = 2**18
 _MASK = 0xA282EAD8
 
@@ -88,7 +90,9 @@ def find_record(file: BinaryIO, start: int, size: int | None, effort: Effort) ->
     effort.returns -= 1
     file.seek(start)
     window = b""
-    while chunk := file.read(_CHUNK):
+    size_of_chunk = _FIRST_CHUNK
+    while chunk := file.read(size_of_chunk):
+        size_of_chunk = min(_CHUNK, 2 * size_of_chunk)
         window += chunk
         for at in _headers_in(window):
             if _is_record(file, start, window, at, size, effort):
