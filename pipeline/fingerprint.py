@@ -12,23 +12,32 @@ from pipeline.options.values import InputOptions
 from transforms.dataset.columns import PartFormat
 from transforms.engines import EngineName, Precision
 from transforms.images.spec import ImageSpec
-from transforms.models.source import UNIT_RANGE, ModelSource, files_sha256, range_text
+from transforms.models.source import UNIT_RANGE, ModelSource, range_text
 
 
 def fingerprint(
     options: InputOptions,
     source: ModelSource,
+    model_sha256: str,
     engine: EngineName,
     precision: Precision,
     image: ImageSpec,
     part_format: PartFormat,
 ) -> tuple[tuple[str, str], ...]:
-    """The settings that decide ids, numbers and columns, by name: what one output shares."""
+    """The settings that decide ids, numbers and columns, by name: what one output shares.
+
+    Args:
+      options: what is read.
+      source: the model.
+      model_sha256: of its files.
+      engine, precision: what runs it.
+      image, part_format: what it sees, and what is written.
+    """
     kept = [str(column) for column in part_format.kept]
     names = "\n".join(part_format.class_names)
     entries = {
         "model": source.name if source.is_builtin else "SavedModel",
-        "model_sha256": files_sha256(source)[:16],
+        "model_sha256": model_sha256[:16],
         "task": source.task,
         "input": image.kind,
         "image_size": f"{image.height}x{image.width}" if image.kind == "pixels" else "as stored",

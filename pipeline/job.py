@@ -27,7 +27,7 @@ from pipeline.planning.inputs import list_inputs, lost_text
 from pipeline.planning.plan import LimitError, Plan, make_plan, plan_line
 from pipeline.planning.shards import plan_shards
 from pipeline.settings import Settings
-from pipeline.terminal import interrupts, report
+from pipeline.terminal import interrupts, report, streams
 from pipeline.terminal.lines import engine_lines, passed_over_text, say, trial_lines
 from pipeline.terminal.progress import Progress
 from pipeline.terminal.words import count
@@ -145,6 +145,7 @@ def _work(
             "run_id": run_id,
             "command": run_record.command_line(options.words),
             "arguments": run_record.without_secrets(options.words),
+            "model_sha256": resolved.model_sha256,
             "started": run_record.iso(started),
             "matched": plan.matched,
             "todo": plan.computes,
@@ -176,7 +177,7 @@ def _work(
         run_record.finish(output, told, keeping, look)
     else:
         run_record.finish_unpublished(output, told, look)
-    print("\n".join(report.summary(told, output, shown)), flush=True)
+    print("\n".join(map(streams.shown, report.summary(told, output, shown))), flush=True)
     if not concluded.published:
         print(f"failed: {outcome.why_unpublished(concluded, output)}", file=sys.stderr)
     return exit_codes.DONE if concluded.published else exit_codes.FAILED

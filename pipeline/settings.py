@@ -30,7 +30,7 @@ from transforms.inputs.examples import ExampleSpec
 from transforms.inputs.sampling import EXAMPLES_LOOKED_AT, FEW_EXAMPLES, look_at
 from transforms.models import builtin
 from transforms.models.loading import LoadedModel
-from transforms.models.source import ModelSource
+from transforms.models.source import ModelSource, files_sha256
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +46,7 @@ class Settings:
       load_tensorflow: whether decoding needs TensorFlow: for all formats but JPEG.
       batch_size: images in a batch, at most.
       rates: images/s by batch size, where `--batch_size auto` has measured them.
+      model_sha256: the digest with which another run gets this very model for its handle.
       checks: how the model did on the job's first images; empty: it was not tried on them.
     """
 
@@ -60,6 +61,7 @@ class Settings:
     load_tensorflow: bool
     batch_size: int
     rates: dict[int, float]
+    model_sha256: str = ""
     checks: tuple[Check, ...] = ()
 
 
@@ -114,8 +116,15 @@ def resolve(
         part_format, has_label=options.input.label_from_parent, kept=examples.keep
     )
     part_format.schema()
+    model_sha256 = files_sha256(source)
     entries = fingerprint(
-        options.input, source, chosen.name, options.engine.precision, chosen.image, part_format
+        options.input,
+        source,
+        model_sha256,
+        chosen.name,
+        options.engine.precision,
+        chosen.image,
+        part_format,
     )
     return Settings(
         source=source,
@@ -129,6 +138,7 @@ def resolve(
         load_tensorflow=not only_jpegs,
         batch_size=batch_size,
         rates=rates,
+        model_sha256=source.sha256 or model_sha256,
     )
 
 

@@ -145,7 +145,8 @@ class _Shown:
             if status.at_work:  # a line that wraps would put the next one in a wrong place
                 width = shutil.get_terminal_size().columns - 1
                 lines = [line[:width] for line in lines]
-            text = self._up + "\n".join(lines)
+            text = "\n".join(lines)
+            streams.controlling(sys.stdout).write(self._up)
             self._up = f"\x1b[{len(lines)}F\x1b[J"
         print(text, flush=True)
 

@@ -27,6 +27,7 @@ from pipeline.options.parser import Parser, no_such_option, similar_option
 from pipeline.output.directory import open_finished
 from pipeline.terminal import logs
 from pipeline.terminal.errors import told
+from pipeline.terminal.streams import shown
 from pipeline.terminal.words import count
 from transforms.errors import UserError
 
@@ -94,7 +95,7 @@ def _as_text(verdict: Verdict) -> list[str]:
     left = len(verdict.problems) - _SHOWN
     if left > 0:
         lines.append(f"wrong    … and {left:,} more (--json lists all)")
-    lines += [f"note     {note}" for note in verdict.notes]
+    lines += [f"note     {shown(note)}" for note in verdict.notes]
     if verdict.problems:
         lines.append(count(len(verdict.problems), "problem"))
     else:

@@ -17,6 +17,7 @@ from pipeline.checks.sample import Sample
 from pipeline.output.directory import Output
 from transforms import storage
 from transforms.dataset.layout import ERRORS_DIRECTORY, part_name
+from transforms.dataset.own_files import file_checksum, parquet_input
 from transforms.dataset.part import Part, read_part
 from transforms.dataset.snapshot import Snapshot
 from transforms.errors import one_line
@@ -103,7 +104,7 @@ def _whole(output: Output, path: str, snapshot: Snapshot) -> str | None:
     """That a file is not what it was when its run finished; None if it is, or is newer."""
     wanted = snapshot.checksums.get(path)
     try:
-        if wanted is None or storage.checksum(output.path(path)) == wanted:
+        if wanted is None or file_checksum(output.path(path)) == wanted:
             return None
     except OSError as error:
         return f"cannot be read: {one_line(error)}"
@@ -119,7 +120,7 @@ def _row_problems(
     seen: dict[str, str],
 ) -> Iterator[str]:
     rows = 0
-    with storage.arrow_input(output.path(name)) as file:
+    with parquet_input(output.path(name)) as file:
         parquet = pq.ParquetFile(file, page_checksum_verification=True)
         column = next(c for c in VECTOR_COLUMNS if c in parquet.schema_arrow.names)
         width = parquet.schema_arrow.field(column).type.list_size
@@ -158,7 +159,7 @@ def _error_problems(
     changed = _whole(output, path, snapshot)
     if changed:
         yield f"its file of error rows, {path}: {changed}; {_HOW}"
-    with storage.arrow_input(output.path(path)) as file:
+    with parquet_input(output.path(path)) as file:
         table = pq.ParquetFile(file).read()
     yield from _twice(table["id"].to_pylist(), name, seen)
     checked.errors += len(table)
@@ -178,7 +179,7 @@ def _twice(ids: list[str], name: str, seen: dict[str, str]) -> Iterator[str]:
 def _some_ids(path: str) -> str:
     """Which images a part with changed bytes holds, as far as its ids can still be read."""
     try:
-        with storage.arrow_input(path) as file:
+        with parquet_input(path) as file:
             ids = pq.ParquetFile(file).read(["id"])["id"].to_pylist()
     except (OSError, pa.ArrowException):
         return "images whose ids cannot be read"

@@ -11,6 +11,7 @@ from typing import Any
 from pipeline import settings
 from pipeline.checks.parts import Checked, check_parts
 from pipeline.checks.recompute import Recomputed, recompute
+from pipeline.checks.recorded import Recorded, recorded_options
 from pipeline.checks.sample import Sample, StoredImage
 from pipeline.options.door import read_options
 from pipeline.output import lease, run_record
@@ -48,7 +49,7 @@ def verify(output: Output, size: int, seed: int, flags: Sequence[str] = ()) -> V
       output: an output of `pipeline.run`.
       size: how many images are computed again.
       seed: which ones.
-      flags: of `pipeline.run`, in addition to those that the last run was given.
+      flags: of `pipeline.run`, in addition to those of the last run that decide its numbers.
 
     Raises:
       UserError: a run is at work there, its snapshot or journal is damaged, or the run's own
@@ -62,16 +63,18 @@ def verify(output: Output, size: int, seed: int, flags: Sequence[str] = ()) -> V
     checked = check_parts(output, names, state, sample)
     run, of_run = _last_run(output)
     texts = checked.problems + of_run
-    if run and "counts" in run and run["succeeded"]:
+    if run and "counts" in run and run.get("succeeded"):
         texts += _count_problems(output, checked, names, state, run["counts"])
-    recomputed, found = None, []
+    recomputed, found, left_out = None, [], []
     if sample.images and run:
-        arguments = [*run["arguments"], *flags]
-        recomputed, more = _recompute(output, sample.images, arguments, checked)
-        texts += more
-        found = [*recomputed.problems, *_unexpected(recomputed.outdated, run)]
+        recorded = recorded_options(run, flags)
+        found, left_out = recorded.problems, recorded.notes
+        if not found:
+            recomputed, more = _recompute(output, sample.images, recorded, flags, checked)
+            texts += more
+            found = [*recomputed.problems, *_unexpected(recomputed.outdated, run)]
     problems = [*(Message((text,)) for text in texts), *found]
-    notes = [*_notes(run, recomputed), *_version_notes(checked.versions)]
+    notes = [*_notes(run, recomputed), *left_out, *_version_notes(checked.versions)]
     return Verdict(len(names), checked, recomputed, problems, notes)
 
 
@@ -165,13 +168,20 @@ def _count_problems(
 
 
 def _recompute(
-    output: Output, images: list[StoredImage], arguments: list[str], checked: Checked
+    output: Output,
+    images: list[StoredImage],
+    recorded: Recorded,
+    flags: Sequence[str],
+    checked: Checked,
 ) -> tuple[Recomputed, list[str]]:
-    options = read_options([*arguments, "--output", output.directory])
+    here = output.directory  # its images say where they are; of the inputs nothing is read
+    options = read_options([*recorded.words, *flags, f"--input={here}", f"--output={here}"])
     source = settings.open_model(options.model, options.engine)
     containers = sorted(checked.containers)
     resolved = settings.resolve(options, source, containers, checked.fingerprint)
     now = dict(resolved.part_format.fingerprint)
-    differing = run_record.differences(checked.fingerprint, now)
+    before = {k: v for k, v in checked.fingerprint.items() if k not in recorded.unknown}
+    now = {k: v for k, v in now.items() if k not in recorded.unknown}
+    differing = run_record.differences(before, now)
     problems = [f"{output.directory}: other settings now: {what}" for what in differing]
     return recompute(images, resolved), problems

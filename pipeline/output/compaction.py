@@ -15,7 +15,7 @@ from transforms import storage
 from transforms.dataset import snapshot
 from transforms.dataset.layout import COPIES_DIRECTORY, PLAN_DIRECTORY, STAGING_DIRECTORY
 from transforms.dataset.rewriting import copy_parts
-from transforms.errors import UserError
+from transforms.errors import UserError, one_line
 
 
 def compact(output: Output, rows_per_file: int, keeping: Keeping) -> int:
@@ -33,7 +33,14 @@ def compact(output: Output, rows_per_file: int, keeping: Keeping) -> int:
       UserError: there is no finished output, or a run is at work or was interrupted there.
     """
     dead = lease.refuse_if_held(output)
-    if not output.refresh().parts:
+    try:
+        output.refresh()
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{output.directory}: a part cannot be read: {one_line(error)}; delete that file, and "
+            "the next run computes its images again"
+        ) from error
+    if not output.parts:
         raise UserError(f"{output.directory}: holds no parts of this program")
     run_id = uuid.uuid4().hex[:12]
     with lease.held(output, run_id, dead):

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from transforms import storage
 from transforms.dataset.layout import ERRORS_DIRECTORY, is_ours, is_part_name
+from transforms.dataset.own_files import parquet_input, refuse_links
 from transforms.dataset.part import Part, read_part
 from transforms.errors import ERROR_SCHEMA, UserError, one_line
 
@@ -144,7 +145,7 @@ class Output:
         found: dict[str, ErrorExample] = {}
         columns = ["error_type", "id", "message"]
         for name in self._error_names():
-            with storage.arrow_input(self.path(ERRORS_DIRECTORY, name)) as file:
+            with parquet_input(self.path(ERRORS_DIRECTORY, name)) as file:
                 table = pq.ParquetFile(file).read(columns)
             for kind, image_id, message in zip(
                 *(table[c].to_pylist() for c in columns), strict=True
@@ -213,6 +214,7 @@ def _names_in(path: str, told: str, for_a_file: str, for_strangers: str) -> list
             f"{told}: holds files that are not of this program, such as {strangers[0]}; give "
             f"{for_strangers}"
         )
+    refuse_links(path)
     return names
 
 
@@ -222,9 +224,10 @@ _ERROR_COLUMNS = [*_ID_COLUMNS, "stage", "error_type", "transient"]
 
 def _read_columns(path: str, columns: Sequence[str]) -> pa.Table:
     try:
-        with storage.arrow_input(path) as file:
-            return pq.ParquetFile(file).read(list(columns))
-    except (OSError, pa.ArrowInvalid) as error:
+        with parquet_input(path) as file:
+            table = pq.ParquetFile(file).read(list(columns))
+        return table.select(columns).cast(pa.schema([ERROR_SCHEMA.field(c) for c in columns]))
+    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
         raise UserError(
             f"{path}: cannot be read: {one_line(error)}; delete the part of that shard to compute "
             "its images again, or give --overwrite to start anew"

@@ -19,15 +19,29 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from pipeline import exit_codes
 from pipeline.output.directory import Output
 from pipeline.output.disk import disk_is_full
+from transforms import storage
 from transforms.dataset.layout import LEASE_FILE
+from transforms.dataset.stored_json import (
+    check_kinds,
+    either,
+    is_count,
+    is_line,
+    is_null,
+    is_number,
+    is_text,
+    parse_object,
+)
 from transforms.errors import UserError, one_line
 from transforms.machine import native_stderr
 from transforms.storage import conditional_writes
 from transforms.storage.conditional_writes import StoredText, write_if_unchanged
+
+_MOST_BYTES = 2**16
 
 RENEW_SECONDS = 10.0
 DEAD_AFTER_SECONDS = 60.0
@@ -42,6 +56,22 @@ class OutputBusyError(UserError):
 
 class LeaseLostError(RuntimeError):
     """Another run has taken the output over: this one may commit nothing more."""
+
+
+def _is_time(found: Any) -> bool:
+    """Seconds since the epoch, before the year 10000: no calendar here goes further."""
+    return is_number(found) and 0 <= found < 253402300800
+
+
+_KINDS = {
+    "run_id": is_line,
+    "host": is_line,
+    "pid": lambda found: is_count(found) and found > 0,
+    "machine": is_text,
+    "process_started": either(is_null, is_count),
+    "since": _is_time,
+    "renewed": _is_time,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,17 +110,21 @@ class Lease:
         """Whether the run is still at work, as far as one look can tell.
 
         Of a run on another machine it goes by that machine's clock: good enough to be told, not to
-        be decided by.
+        be decided by. One that was renewed in the future is of a clock that says nothing.
         """
         if self.is_of_this_machine:
-            return _process_started(self.pid) == self.process_started
-        return time.time() - self.renewed < DEAD_AFTER_SECONDS
+            began = _process_started(self.pid)
+            return began is not None and began == self.process_started
+        return abs(time.time() - self.renewed) < DEAD_AFTER_SECONDS
 
 
 def read_lease(output: Output) -> Lease | None:
     """The lease on the output, live or dead; None if there is none."""
     path = output.path(LEASE_FILE)
-    return _parse(path, conditional_writes.read_text(path))
+    try:
+        return _parse(path, conditional_writes.read_text(path, _MOST_BYTES))
+    except storage.UnusableFileError as error:
+        raise _damaged(path, error) from error
 
 
 def refuse_if_held(output: Output) -> StoredText | None:
@@ -106,7 +140,7 @@ def refuse_if_held(output: Output) -> StoredText | None:
     """
     path = output.path(LEASE_FILE)
     try:
-        stored = conditional_writes.read_text(path)
+        stored = conditional_writes.read_text(path, _MOST_BYTES)
         found = _parse(path, stored)
         if stored is None or found is None:
             return None
@@ -133,7 +167,7 @@ def _watch(output: Output, stored: StoredText, found: Lease) -> StoredText | Non
     began = time.monotonic()
     while time.monotonic() - began < DEAD_AFTER_SECONDS:
         pause.wait(_LOOK_SECONDS)
-        now = conditional_writes.read_text_surely(path)
+        now = conditional_writes.read_text_surely(path, _MOST_BYTES)
         if now is None:
             return None
         if now.text != stored.text:
@@ -166,7 +200,7 @@ def check_held(path: str, run_id: str) -> None:
 
 
 def _read_ours(path: str, run_id: str) -> StoredText:
-    stored = conditional_writes.read_text_surely(path)
+    stored = conditional_writes.read_text_surely(path, _MOST_BYTES)
     lease = _parse(path, stored)
     if stored is None or lease is None or lease.run_id != run_id:
         who = "has ended" if lease is None else f"lost the output to {lease.who}"
@@ -189,7 +223,7 @@ def held(output: Output, run_id: str, dead: StoredText | None = None) -> Iterato
     """
     path = output.path(LEASE_FILE)
     try:
-        seen = conditional_writes.read_text(path)
+        seen = conditional_writes.read_text(path, _MOST_BYTES)
         if seen is not None and seen != dead:
             seen = refuse_if_held(output)
         before = _parse(path, seen)
@@ -241,10 +275,19 @@ def _renew(path: str, lease: Lease, stored: StoredText, stop: threading.Event) -
 
 
 def _parse(path: str, stored: StoredText | None) -> Lease | None:
+    if stored is None:
+        return None
     try:
-        return None if stored is None else Lease(**json.loads(stored.text))
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{path}: is damaged ({error}); delete it if no run is at work") from error
+        found = parse_object(stored.text)
+        check_kinds(found, _KINDS)
+        return Lease(**{name: found[name] for name in _KINDS})
+    except ValueError as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: str, error: Exception) -> UserError:
+    why = error.problem if isinstance(error, storage.UnusableFileError) else error
+    return UserError(f"{path}: is damaged ({why}); delete it if no run is at work")
 
 
 def _text(lease: Lease) -> str:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import collections
 import concurrent.futures
 import dataclasses
-import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import pyarrow.parquet as pq
@@ -28,14 +27,47 @@ from transforms.dataset.layout import (
     SNAPSHOT_FILE,
     STAGING_DIRECTORY,
     is_part_name,
+    is_started_name,
 )
+from transforms.dataset.own_files import parquet_input, read_object
 from transforms.dataset.part import Part, read_part
 from transforms.dataset.snapshot import read_snapshot
+from transforms.dataset.stored_json import (
+    Kind,
+    check_kinds,
+    is_count,
+    is_flag,
+    is_number,
+    is_text,
+    list_of,
+    object_of,
+)
 from transforms.errors import UserError, one_line
 from transforms.storage import StoredFile
 from transforms.storage.retries import retrying
 
 PLANS, STAGED = f"{PLAN_DIRECTORY}/", f"{STAGING_DIRECTORY}/"
+
+_RUN_TOLD: dict[str, Kind] = {
+    "run_id": is_text,
+    "command": is_text,
+    "started": is_text,
+    "ended": is_text,
+    "succeeded": is_flag,
+}
+_COUNTED = ("matched", "done_before", "rows_of_this_run", "errors_of_this_run")
+_OF_A_REPORT: dict[str, Kind] = {
+    "counts": lambda found: object_of(is_count)(found) and found.keys() >= set(_COUNTED),
+    "seconds": lambda found: object_of(is_number)(found) and "pipeline" in found,
+}
+_OF_A_PLAN: dict[str, Kind] = {
+    "run_id": is_text,
+    "arguments": list_of(is_text),
+    "started": is_text,
+    "matched": is_count,
+    "todo": is_count,
+    "shards": list_of(is_text),
+}
 
 _LOOKS = 5
 _READ_THREADS = 16
@@ -152,7 +184,8 @@ class Observer:
                 found = dict(zip(there, values, strict=True))
             return {path: value for path, value in found.items() if value is not None}
 
-        plans = [path for path in files if path.startswith(PLANS) and path.endswith(".json")]
+        plans = [path for path in files if path.startswith(PLANS)]
+        plans = [path for path in plans if is_started_name(path.removeprefix(PLANS))]
         names = [path for path in files if is_part_name(path.removeprefix(STAGED))]
         read_all([SNAPSHOT_FILE], lambda _: read_snapshot(directory))  # whether they are whole
         read_all([JOURNAL_FILE], lambda _: read_journal(self._output))
@@ -181,47 +214,41 @@ def errors_path(path: str, part: Part) -> str:
 
 
 def _read_error_types(path: str) -> collections.Counter[str]:
-    with storage.arrow_input(path) as file:
+    with parquet_input(path) as file:
         table = pq.ParquetFile(file).read(["error_type"])
     return collections.Counter(table["error_type"].to_pylist())
 
 
 def _read_plan(path: str) -> UnfinishedRun:
-    told = _read_json(path)
-    names = ("run_id", "arguments", "started", "matched", "todo")
-    try:
-        fields = {name: told[name] for name in names}
-        return UnfinishedRun(
-            shards=frozenset(told["shards"]), written=storage.modified(path), **fields
-        )
-    except (KeyError, TypeError) as error:
-        raise _foreign(path) from error
+    told = _read_checked(path, _OF_A_PLAN)
+    fields = {name: told[name] for name in _OF_A_PLAN}
+    return UnfinishedRun(
+        **fields | {"shards": frozenset(told["shards"])}, written=storage.modified(path)
+    )
 
 
 def _read_report(path: str) -> Run:
-    told = _read_json(path)
+    told = _read_checked(path, _OF_A_REPORT | _RUN_TOLD)
+    counts = told["counts"]
+    done = counts["rows_of_this_run"] + counts["errors_of_this_run"]
+    return Run(
+        **{name: told[name] for name in _RUN_TOLD},
+        total=counts["matched"],
+        done=counts["done_before"] + done,
+        done_before=counts["done_before"],
+        images_per_second=images_per_second(done, told["seconds"]["pipeline"]),
+        run_errors_by_type=None,
+    )
+
+
+def _read_checked(path: str, kinds: Mapping[str, Kind]) -> dict[str, Any]:
+    found = read_object(path)
+    if found is None:
+        raise FileNotFoundError(path)
     try:
-        counts = told["counts"]
-        done = counts["rows_of_this_run"] + counts["errors_of_this_run"]
-        return Run(
-            **{name: told[name] for name in ("run_id", "command", "started", "ended", "succeeded")},
-            total=counts["matched"],
-            done=counts["done_before"] + done,
-            done_before=counts["done_before"],
-            images_per_second=images_per_second(done, told["seconds"]["pipeline"]),
-            run_errors_by_type=None,
-        )
-    except (KeyError, TypeError) as error:
-        raise _foreign(path) from error
-
-
-def _read_json(path: str) -> Any:
-    with storage.open_input(path) as file:
-        try:
-            return json.loads(file.read())
-        except ValueError as error:
-            raise ValueError(f"{path} is damaged: {error}") from error
-
-
-def _foreign(path: str) -> ValueError:
-    return ValueError(f"{path} was not written by this program, or by another version of it")
+        check_kinds(found, kinds)
+    except ValueError as error:
+        raise ValueError(
+            f"{path} was not written by this program, or by another version of it: {error}"
+        ) from error
+    return found

@@ -12,8 +12,7 @@ import time
 
 from pipeline.output.directory import Output
 from transforms import storage
-from transforms.dataset.layout import PREVIOUS_DIRECTORY
-from transforms.dataset.replaced import replaced_when
+from transforms.dataset.layout import PREVIOUS_DIRECTORY, replaced_when
 
 
 @dataclasses.dataclass(frozen=True)

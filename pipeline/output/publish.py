@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Collection
 
 from pipeline.output.directory import Output
-from pipeline.output.journal import Journal, parse_journal, read_journal
+from pipeline.output.journal import Journal, read_journal, stored_journal
 from pipeline.output.previous import Keeping
 from pipeline.output.staging import staging_of
 from transforms import storage
@@ -29,8 +29,10 @@ from transforms.dataset.layout import (
     JOURNAL_FILE,
     SNAPSHOT_FILE,
     STAGING_DIRECTORY,
+    is_errors_name,
     is_part_name,
 )
+from transforms.dataset.own_files import refuse_links
 from transforms.dataset.replaced import replaced_in
 from transforms.dataset.rewriting import copy_parts
 from transforms.errors import UserError
@@ -117,7 +119,7 @@ def replacing_all(output: Output, drop_staged: dict[str, set[str]]) -> Change:
     added = prepare(Output(output.directory), {}, drop_staged).added
     removes = output.all_names()
     errors = storage.list_names(output.path(ERRORS_DIRECTORY))
-    removes += [f"{ERRORS_DIRECTORY}/{name}" for name in errors]
+    removes += [f"{ERRORS_DIRECTORY}/{name}" for name in errors if is_errors_name(name)]
     return Change(added, Output(output.directory), removes)
 
 
@@ -163,11 +165,11 @@ def roll_forward(output: Output, look: Look) -> bool:
       look: raises if the output is another run's by now.
 
     Raises:
-      UserError: the journal is damaged.
+      UserError: the journal is damaged, or names what is no file of ours.
     """
+    refuse_links(output.directory)
     path = output.path(JOURNAL_FILE)
-    stored = conditional_writes.read_text(path)
-    journal = parse_journal(path, stored)
+    stored, journal = stored_journal(output)
     if stored is None or journal is None:
         return False
     look = _now_and_then(look)

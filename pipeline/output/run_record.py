@@ -28,11 +28,41 @@ from transforms.dataset.layout import (
     RUN_FILE,
     STAGING_DIRECTORY,
     SUCCESS_FILE,
+    is_errors_name,
+    is_started_name,
     is_temporary,
 )
+from transforms.dataset.own_files import read_object, refuse_links
 from transforms.dataset.part import FINGERPRINT_DEFAULTS
+from transforms.dataset.stored_json import (
+    Kind,
+    check_kinds,
+    either,
+    is_count,
+    is_flag,
+    is_null,
+    is_number,
+    is_text,
+    list_of,
+    object_of,
+)
 from transforms.errors import UserError, one_line
 from transforms.storage.secrets import masked
+
+# What is read back of a run, at work or over. Earlier programs did not write all of it.
+_READ_BACK: dict[str, Kind] = {
+    "run_id": is_text,
+    "command": is_text,
+    "arguments": list_of(is_text),
+    "started": is_text,
+    "ended": is_text,
+    "succeeded": is_flag,
+    "counts": object_of(is_count),
+    "stale": list_of(is_text),
+    "max_error_rate": either(is_null, is_number),
+    "unreadable": list_of(lambda found: isinstance(found, dict) and is_text(found.get("uri"))),
+    "model_sha256": is_text,
+}
 
 _SECRET = re.compile(r"secret|token|password|access_key|key_id|connection_string")
 
@@ -90,6 +120,7 @@ def clear_temporaries(output: Output) -> None:
     """Deletes what killed runs left behind: nothing refers to it, and it may fill the disk."""
     directories = [output.directory, output.path(STAGING_DIRECTORY)]
     directories += [storage.join(directory, ERRORS_DIRECTORY) for directory in directories]
+    refuse_links(output.directory)
     for directory in directories:
         names = [name for name in storage.list_names(directory) if is_temporary(name)]
         storage.delete([storage.join(directory, name) for name in names])
@@ -126,7 +157,7 @@ def read_started(output: Output) -> dict[str, Any] | None:
       ValueError: it is damaged; the message names it.
     """
     directory = output.path(PLAN_DIRECTORY)
-    names = [name for name in storage.list_names(directory) if name.endswith(".json")]
+    names = [name for name in storage.list_names(directory) if is_started_name(name)]
     paths = sorted((storage.join(directory, name) for name in names), key=storage.modified)
     return _read_json(paths[-1]) if paths else None
 
@@ -149,9 +180,12 @@ def finish(output: Output, report: dict[str, Any], keeping: Keeping, look: Look)
     """
     named = set(output.files)
     errors = [
-        f"{ERRORS_DIRECTORY}/{name}" for name in storage.list_names(output.path(ERRORS_DIRECTORY))
+        f"{ERRORS_DIRECTORY}/{name}"
+        for name in storage.list_names(output.path(ERRORS_DIRECTORY))
+        if is_errors_name(name) or is_temporary(name)
     ]
     look()
+    refuse_links(output.directory)
     storage.delete([output.path(name) for name in errors if name not in named])
     storage.remove_if_empty(output.path(ERRORS_DIRECTORY))
     look()
@@ -183,16 +217,13 @@ def command_line(argv: Sequence[str]) -> str:
 
 
 def _read_json(path: str) -> dict[str, Any] | None:
-    if not storage.exists(path):
-        return None
-    try:
-        with storage.open_input(path) as file:
-            content = json.loads(file.read())
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged: {error}") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is damaged: not an object")
-    return content
+    found = read_object(path)
+    if found is not None:
+        try:
+            check_kinds(found, {}, _READ_BACK)
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged: {error}") from error
+    return found
 
 
 def _json(content: dict[str, Any]) -> str:

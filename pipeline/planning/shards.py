@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipeline.output.directory import Output
 from pipeline.planning.plan import Plan
 from transforms import storage
-from transforms.dataset.layout import PLAN_DIRECTORY
+from transforms.dataset.layout import PLAN_DIRECTORY, is_planned_name
 from transforms.dataset.snapshot import read_snapshot
 from transforms.shards import ShardPointer, continue_plan, read_plan, write_plan
 
@@ -39,5 +39,5 @@ def earlier_plans(output: Output) -> list[str]:
     return [
         storage.join(directory, name)
         for name in storage.list_names(directory)
-        if name.endswith(".parquet")
+        if is_planned_name(name)
     ]

@@ -6,6 +6,7 @@ program as text, and speaks of parameters.
 
 from __future__ import annotations
 
+from pipeline.terminal.streams import shown
 from transforms.errors import Message, Parameter, UserError
 
 # Those whose flag has another name than the parameter.
@@ -26,7 +27,7 @@ def told(error: UserError | Message) -> str:
     >>> told(UserError("add ", Parameter("trusted", True), subject=Parameter("model", "hub/m")))
     '--model hub/m: add --trust_model'
     """
-    return error.told(flag)
+    return shown(error.told(flag))
 
 
 def flag(parameter: Parameter) -> str:

@@ -11,6 +11,7 @@ import traceback
 
 from pipeline.output.disk import disk_is_full
 from pipeline.terminal.errors import told
+from pipeline.terminal.streams import shown
 from transforms.errors import noted, one_line
 from transforms.storage.secrets import masked
 
@@ -72,7 +73,8 @@ def cause(error: BaseException) -> Cause:
 
 def keep_traceback(error: BaseException) -> str | None:
     """Writes the traceback to a new file; returns where, None where there is no room."""
-    told = masked("".join(traceback.format_exception(error)))
+    lines = masked("".join(traceback.format_exception(error))).split("\n")
+    told = "\n".join(map(shown, lines))  # whoever reads it does so in a terminal
     try:
         with tempfile.NamedTemporaryFile(
             "w",

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from pipeline.settings import Settings
 from pipeline.terminal.errors import told
+from pipeline.terminal.streams import shown
 from pipeline.terminal.words import count
 from transforms.inputs.names import UNDECODED_SUFFIXES
 
@@ -15,7 +16,7 @@ from transforms.inputs.names import UNDECODED_SUFFIXES
 def say(*lines: str) -> None:
     """Says each line at once."""
     for line in lines:
-        print(line, file=sys.stderr, flush=True)
+        print(shown(line), file=sys.stderr, flush=True)
 
 
 def passed_over_text(passed_over: collections.Counter[str]) -> str:

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from pipeline.terminal.errors import told
+from pipeline.terminal.streams import shown
 from pipeline.terminal.words import byte_count
 from transforms.examine.examination import Examination
 from transforms.models.source import ModelSource
@@ -56,7 +57,7 @@ def model_table(source: ModelSource, examination: Examination, command: str | No
     lines += [command] if command else ["run cannot use it, see above."]
     if command and "classification" in command.split():
         lines.append("(class names: --labels FILE, one a line; scores: --activation softmax)")
-    return "\n".join(lines)
+    return "\n".join(map(shown, lines))
 
 
 def _facts(source: ModelSource, examination: Examination) -> list[tuple[str, str]]:

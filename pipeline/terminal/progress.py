@@ -15,6 +15,7 @@ from types import TracebackType
 import tqdm
 
 from pipeline.output.directory import Output
+from pipeline.terminal import streams
 from transforms.machine import tally
 
 _POLL_SECONDS = 0.5
@@ -45,7 +46,10 @@ class Progress:
         self._thread = threading.Thread(target=self._watch, name="progress", daemon=True)
         self._bar: tqdm.tqdm | None = None
         if sys.stderr.isatty():
-            self._bar = tqdm.tqdm(total=total, unit="image", dynamic_ncols=True, smoothing=0.05)
+            bar = streams.controlling(sys.stderr)  # nothing in it comes from outside
+            self._bar = tqdm.tqdm(
+                total=total, unit="image", dynamic_ncols=True, smoothing=0.05, file=bar
+            )
 
     def __enter__(self) -> Progress:
         self._thread.start()

@@ -144,6 +144,7 @@ def run_report(options: RunOptions, settings: Settings, run: Finished) -> dict[s
         "stale": list(plan.stale[:MOST_STALE]),
         "max_error_rate": run.outcome.max_error_rate,
         "versions": _versions(),
+        "model_sha256": settings.model_sha256,
         "fingerprint": dict(settings.part_format.fingerprint),
         "parity": settings.parity and dataclasses.asdict(settings.parity),
         "model_checks": [

@@ -9,6 +9,7 @@ from typing import Any
 from pipeline.output.observer import Run
 from pipeline.output.run_record import iso
 from pipeline.output.state import State, Status
+from pipeline.terminal.streams import shown
 from pipeline.terminal.words import ago, count, duration
 
 _WORDS: dict[State, str] = {
@@ -53,7 +54,7 @@ def status_lines(status: Status) -> list[str]:
     size = f"{status.disk_bytes / 1e6:,.2f} MB in {count(status.files, 'file')}"
     lines.append(("disk used", size))
     lines += [("unreadable", text) for text in status.unreadable]
-    return [f"{name:12} {text}" for name, text in lines]
+    return [f"{name:12} {shown(text)}" for name, text in lines]
 
 
 def _state(status: Status) -> str:

@@ -1,14 +1,34 @@
 """The process's standard streams, which whoever started it may have closed, or may stop reading.
 
-A job is worth more than its words: neither ends it. Imports nothing of what may be broken.
+A job is worth more than its words: neither ends it. Names of files, URIs and what servers answer
+may hold what a terminal obeys: it is shown and not sent. Imports nothing of what may be broken.
 """
 
 from __future__ import annotations
 
 import io
 import os
+import re
 import sys
-from typing import TextIO
+from typing import TextIO, cast
+
+# C0, DEL and C1, and what turns the direction of text or ends a line of it.
+_CONTROLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+_LAYOUT = frozenset("\n\t")
+
+
+def shown(text: str) -> str:
+    """A text on one line, with escapes in place of control characters, as JSON has them.
+
+    >>> print(shown("a\\x1b[2Jb\\nc"))
+    a\\u001b[2Jb\\u000ac
+    """
+    return _CONTROLS.sub(_escape, text)
+
+
+def controlling(stream: TextIO) -> TextIO:
+    """A stream for our own control sequences: nothing that comes from outside may go to it."""
+    return cast(TextIO, _Uncontrolled(stream)) if isinstance(stream, _Shown) else stream
 
 
 def outlast() -> None:
@@ -61,9 +81,39 @@ class _Outlasting(io.FileIO):
             return memoryview(data).nbytes  # type: ignore[arg-type]
 
 
+class _Shown(io.TextIOWrapper):
+    """Shows control characters, but for ends of lines and tabs."""
+
+    def write(self, text: str) -> int:
+        """As a stream's."""
+        super().write(_CONTROLS.sub(_escape_but_layout, text))
+        return len(text)
+
+
+class _Uncontrolled:
+    """Writes to a stream as it is."""
+
+    def __init__(self, stream: _Shown):
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        return io.TextIOWrapper.write(self._stream, text)
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
+
+
+def _escape(match: re.Match[str]) -> str:
+    return f"\\u{ord(match[0]):04x}"
+
+
+def _escape_but_layout(match: re.Match[str]) -> str:
+    return match[0] if match[0] in _LAYOUT else _escape(match)
+
+
 def _stream(number: int, before: TextIO | None) -> io.TextIOWrapper:
     raw = _Outlasting(number)
-    return io.TextIOWrapper(
+    return _Shown(
         io.BufferedWriter(raw),
         encoding=before.encoding if before else "utf-8",
         errors="backslashreplace",  # names of files may have no text

@@ -6,12 +6,22 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+from collections.abc import Mapping
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from transforms import storage
+from transforms.dataset.layout import is_errors_name, is_part_name, part_name
+from transforms.dataset.own_files import parquet_input
+from transforms.dataset.stored_json import (
+    check_kinds,
+    is_count,
+    is_number,
+    is_text,
+    object_of,
+    parse_object,
+)
 
 FOOTER_KEY = b"image_features"
 
@@ -50,25 +60,62 @@ class Part:
     warnings: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
+_REQUIRED = {
+    "shard": lambda found: is_text(found) and is_part_name(part_name(found)),
+    "rows": is_count,
+    "errors": is_count,
+    "errors_file": lambda found: found is None or (is_text(found) and is_errors_name(found)),
+    "seconds": object_of(is_number),
+    "fingerprint": object_of(is_text),
+}
+_OPTIONAL = {
+    "versions": object_of(is_text),
+    "format_version": is_count,
+    "warnings": object_of(is_count),
+    "program": is_text,
+}
+
+# Of what a footer says of its part; the ids of rows with warnings lie beside it.
+_MOST_BYTES = 2**22
+
+
 def read_part(path: str) -> Part:
     """Reads a part's footer.
 
     Raises:
       ValueError: the file is damaged or was not written by this version; the message names it.
+      OSError: it cannot be read, or is a link.
     """
     try:
-        with storage.arrow_input(path) as file:
+        with parquet_input(path) as file:
             metadata = pq.read_metadata(file).metadata or {}
-        footer = json.loads(metadata[FOOTER_KEY])
-        known = {field.name for field in dataclasses.fields(Part)}
-        part = Part(**{name: value for name, value in footer.items() if name in known})
-        is_newer = part.format_version > FORMAT_VERSION
-    except pa.ArrowInvalid as error:
+    except pa.ArrowException as error:
         raise ValueError(f"{path} is damaged: {error}") from error
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ValueError(f"{path} was not written by this program") from error
+    footer = read_footer(path, metadata)
+    known = {field.name for field in dataclasses.fields(Part)}
+    return Part(**{name: value for name, value in footer.items() if name in known})
+
+
+def read_footer(path: str, metadata: Mapping[bytes, bytes]) -> dict[str, Any]:
+    """What the metadata of a part's Parquet file say of it, and its writer as `program`.
+
+    Raises:
+      ValueError: it was not written by this program, or by a newer version of it.
+    """
+    text = metadata.get(FOOTER_KEY, b"")
+    is_newer = False
+    try:
+        if len(text) > _MOST_BYTES:
+            raise ValueError(f"its footer has more than {_MOST_BYTES:,} bytes")
+        footer = parse_object(text)
+        version = footer.get("format_version", FORMAT_VERSION)
+        is_newer = is_count(version) and version > FORMAT_VERSION
+        if not is_newer:
+            check_kinds(footer, _REQUIRED, _OPTIONAL)
+    except ValueError as error:
+        raise ValueError(f"{path} was not written by this program: {error}") from error
     if is_newer:
         raise ValueError(
             f"{path} was written by a newer version of this program ({footer.get('program')})"
         )
-    return part
+    return footer

@@ -6,15 +6,14 @@ snapshot that listed them; who has opened one of the snapshots up to that one st
 
 from __future__ import annotations
 
-import re
+from collections.abc import Callable
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.fs
 
-from transforms.dataset.layout import PREVIOUS_DIRECTORY
-
-_NAME = re.compile(r"([0-9]{1,18})-([0-9]{1,12})")
+from transforms import storage
+from transforms.dataset.layout import PREVIOUS_DIRECTORY, own_directories, replaced_when
 
 
 def replaced_in(generation: int, seconds: float) -> str:
@@ -24,16 +23,6 @@ def replaced_in(generation: int, seconds: float) -> str:
     '_previous/3-1764180000'
     """
     return f"{PREVIOUS_DIRECTORY}/{generation}-{int(seconds)}"
-
-
-def replaced_when(name: str) -> tuple[int, int] | None:
-    """Generation and time of a name in `_previous/`; None if it is not one of ours.
-
-    >>> replaced_when("3-1764180000"), replaced_when("notes")
-    ((3, 1764180000), None)
-    """
-    match = _NAME.fullmatch(name)
-    return (int(match[1]), int(match[2])) if match else None
 
 
 class SnapshotFiles(pyarrow.fs.FileSystemHandler):
@@ -68,17 +57,23 @@ class SnapshotFiles(pyarrow.fs.FileSystemHandler):
 
     def open_input_file(self, path: str) -> pa.NativeFile:
         """For reading anywhere in it."""
-        try:
-            return self._filesystem.open_input_file(path)
-        except FileNotFoundError:
-            return self._filesystem.open_input_file(self._moved(path) or path)
+        return self._opened(path, self._filesystem.open_input_file)
 
     def open_input_stream(self, path: str) -> pa.NativeFile:
         """For reading from its beginning."""
+        return self._opened(path, self._filesystem.open_input_stream)
+
+    def _opened(self, path: str, opening: Callable[[str], pa.NativeFile]) -> pa.NativeFile:
         try:
-            return self._filesystem.open_input_stream(path)
+            return self._opened_there(path, opening)
         except FileNotFoundError:
-            return self._filesystem.open_input_stream(self._moved(path) or path)
+            return self._opened_there(self._moved(path) or path, opening)
+
+    def _opened_there(self, path: str, opening: Callable[[str], pa.NativeFile]) -> pa.NativeFile:
+        if isinstance(self._filesystem, pyarrow.fs.LocalFileSystem):
+            # A link would be followed, and a pipe waited for.
+            storage.open_unlinked(path, own_directories(path)).close()
+        return opening(path)
 
     def _info(self, path: str) -> pyarrow.fs.FileInfo:
         info = self._filesystem.get_file_info(path)

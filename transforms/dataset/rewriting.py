@@ -17,7 +17,8 @@ import pyarrow.parquet as pq
 
 from transforms import storage
 from transforms.dataset.layout import ERRORS_DIRECTORY, part_path
-from transforms.dataset.part import FOOTER_KEY, Part, read_part
+from transforms.dataset.own_files import parquet_input
+from transforms.dataset.part import Part, read_footer, read_part
 from transforms.dataset.warned import count_by_kind, read_warnings, write_warnings
 from transforms.dataset.writer import ROW_GROUP_ROWS, open_parquet, write_errors, write_footer
 from transforms.errors import ERROR_SCHEMA
@@ -79,15 +80,15 @@ def _shard_name(shards: list[str], without: Collection[str], generation: str) ->
 
 
 def _schema_and_program(path: str) -> tuple[pa.Schema, str]:
-    with storage.arrow_input(path) as file:
+    with parquet_input(path) as file:
         parquet = pq.ParquetFile(file)
-        footer = json.loads(parquet.metadata.metadata[FOOTER_KEY])
-        return parquet.schema_arrow.remove_metadata(), footer["program"]
+        footer = read_footer(path, parquet.metadata.metadata or {})
+        return parquet.schema_arrow.remove_metadata(), footer.get("program", "")
 
 
 def _row_groups(sources: Sequence[str], left_out: pa.Array) -> Iterator[pa.Table]:
     for path in sources:
-        with storage.arrow_input(path) as file:
+        with parquet_input(path) as file:
             parquet = pq.ParquetFile(file, page_checksum_verification=True)
             for at in range(parquet.num_row_groups):
                 yield _without(parquet.read_row_group(at).replace_schema_metadata(), left_out)
@@ -111,7 +112,7 @@ def _errors(sources: Sequence[str], before: list[Part], left_out: pa.Array) -> p
         if part.errors_file:
             directory = path.rpartition("/")[0]
             errors = storage.join(directory, ERRORS_DIRECTORY, part.errors_file)
-            with storage.arrow_input(errors) as file:
+            with parquet_input(errors) as file:
                 tables.append(_without(pq.ParquetFile(file).read(), left_out))
     return pa.concat_tables(tables)
 

@@ -17,12 +17,16 @@ import pyarrow.dataset as ds
 import pyarrow.fs
 
 from transforms import storage
-from transforms.dataset.layout import SNAPSHOT_FILE
+from transforms.dataset.layout import SNAPSHOT_FILE, is_of_dataset
+from transforms.dataset.own_files import file_checksum
 from transforms.dataset.replaced import SnapshotFiles
+from transforms.dataset.stored_json import check_kinds, is_count, is_text, object_of, parse_object
 from transforms.errors import UserError
 from transforms.storage.conditional_writes import StoredText, read_text, write_if_unchanged
 
 _CHECKSUM_THREADS = 8
+
+_HOW = "delete it, and the next run writes it anew"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,27 +57,26 @@ def read_snapshot(directory: str) -> Snapshot:
 
 
 def _read(directory: str) -> StoredText | None:
-    return read_text(storage.join(directory, SNAPSHOT_FILE))
+    path = storage.join(directory, SNAPSHOT_FILE)
+    try:
+        return read_text(path)
+    except storage.UnusableFileError as error:
+        raise UserError(f"{error.problem}; {_HOW}", subject=path) from error
 
 
 def _parse(directory: str, stored: StoredText | None) -> Snapshot:
     if stored is None:
         return Snapshot()
     try:
-        found = json.loads(stored.text)
-        generation, checksums = found["generation"], found["checksums"]
-        if not isinstance(generation, int) or not _is_str_by_str(checksums):
-            raise TypeError("a number and an object of strings are wanted")
-        return Snapshot(generation, checksums)
-    except (ValueError, TypeError, KeyError) as error:
+        found = parse_object(stored.text)
+        check_kinds(found, {"generation": is_count, "checksums": object_of(is_text)})
+        strange = [name for name in found["checksums"] if not is_of_dataset(name)]
+        if strange:
+            raise ValueError(f"it names {strange[0]!r}, which is no file of an output")
+        return Snapshot(found["generation"], found["checksums"])
+    except ValueError as error:
         path = storage.join(directory, SNAPSHOT_FILE)
-        raise UserError(
-            f"is damaged ({error}); delete it, and the next run writes it anew", subject=path
-        ) from error
-
-
-def _is_str_by_str(found: object) -> bool:
-    return isinstance(found, dict) and all(isinstance(v, str) for v in [*found, *found.values()])
+        raise UserError(f"is damaged ({error}); {_HOW}", subject=path) from error
 
 
 def write_snapshot(
@@ -101,7 +104,7 @@ def write_snapshot(
     known = _checksums_that_hold(directory, _parse(directory, seen))
 
     def checksum(name: str) -> str:
-        return known.get(name) or storage.checksum(storage.join(directory, name))
+        return known.get(name) or file_checksum(storage.join(directory, name))
 
     names = sorted(paths)
     with concurrent.futures.ThreadPoolExecutor(_CHECKSUM_THREADS) as pool:

@@ -17,7 +17,9 @@ import pyarrow.parquet as pq
 
 from transforms import storage
 from transforms.batches import ImageRow
+from transforms.dataset.own_files import parquet_input
 from transforms.dataset.snapshot import read_snapshot
+from transforms.dataset.stored_json import check_kinds, is_text, list_of, object_of, parse_object
 
 WARNINGS_KEY = b"image_features_warnings"
 
@@ -68,10 +70,19 @@ def write_warnings(parquet: pq.ParquetWriter, warned: Collection[WarnedImage]) -
 
 
 def read_warnings(path: str) -> list[WarnedImage]:
-    """Those of a part."""
-    with storage.arrow_input(path) as file:
+    """Those of a part.
+
+    Raises:
+      ValueError: they are not as this program writes them; the message names the part.
+    """
+    with parquet_input(path) as file:
         metadata = pq.read_metadata(file).metadata or {}
-    return [WarnedImage(**one) for one in json.loads(metadata.get(WARNINGS_KEY, b"[]"))]
+    try:
+        found = parse_object(b'{"warned": %s}' % metadata.get(WARNINGS_KEY, b"[]"))
+        check_kinds(found, {"warned": list_of(object_of(is_text))})
+        return [WarnedImage(**one) for one in found["warned"]]
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: its warnings are damaged: {error}") from error
 
 
 def load_warnings(directory: str) -> pa.Table:

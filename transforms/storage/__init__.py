@@ -23,12 +23,20 @@ from transforms.storage.files import (
     read,
     version,
 )
-from transforms.storage.paths import absolute, is_local, join
+from transforms.storage.paths import (
+    UnusableFileError,
+    absolute,
+    is_local,
+    join,
+    open_unlinked,
+    read_unlinked,
+)
 
 __all__ = [
     "TEMPORARY_PREFIX",
     "PendingFile",
     "StoredFile",
+    "UnusableFileError",
     "absolute",
     "arrow_input",
     "checksum",
@@ -44,8 +52,10 @@ __all__ = [
     "modified",
     "move",
     "open_input",
+    "open_unlinked",
     "opened_version",
     "read",
+    "read_unlinked",
     "remove_if_empty",
     "version",
     "write_atomically",

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
 import os
 import time
+from typing import Any
 
 from google.api_core.exceptions import NotFound, PreconditionFailed
 
@@ -18,7 +20,11 @@ from transforms import storage
 from transforms.storage.changes import locked
 from transforms.storage.clients import asking, s3_client
 from transforms.storage.google_storage import blob as gcs_blob
+from transforms.storage.paths import too_large
 from transforms.storage.s3 import named
+
+# Bytes of such a file: more is not read.
+MOST_BYTES = 2**27
 
 # Where a write cannot have a condition: how long two that began at once may be apart.
 SETTLE_SECONDS = 2.0
@@ -39,29 +45,37 @@ class StoredText:
     token: int | str | None = None
 
 
-def read_text(path: str) -> StoredText | None:
+def read_text(path: str, most: int = MOST_BYTES) -> StoredText | None:
     """The file; None if there is none.
 
+    Args:
+      path: of the file.
+      most: bytes that it may have.
+
     Raises:
+      UnusableFileError: it has more, is a link or no regular file.
       OSError: it cannot be read.
     """
     if path.startswith("gs://"):
-        return asking(path, lambda: _read_gcs(path))
+        return asking(path, lambda: _read_gcs(path, most))
     if path.startswith("s3://"):
-        return asking(path, lambda: _read_s3(path))
-    return _read_file(path)
+        return asking(path, lambda: _read_s3(path, most))
+    return _read_file(path, most)
 
 
-def read_text_surely(path: str) -> StoredText | None:
+def read_text_surely(path: str, most: int = MOST_BYTES) -> StoredText | None:
     """The file; where one that is replaced is gone for a moment, it is looked for twice.
+
+    Args:
+      path, most: as in `read_text`.
 
     Raises:
       OSError: it cannot be read.
     """
-    found = read_text(path)
+    found = read_text(path, most)
     if found is None and not (storage.is_local(path) or path.startswith(("gs://", "s3://"))):
         time.sleep(SETTLE_SECONDS)
-        found = read_text(path)
+        found = read_text(path, most)
     return found
 
 
@@ -111,11 +125,24 @@ def delete_if_unchanged(path: str, seen: StoredText) -> None:
                 storage.delete([path])
 
 
-def _read_gcs(path: str) -> StoredText | None:
-    blob = gcs_blob(path)
+class _Content(io.BytesIO):
+    """Takes so many bytes of a file and no more."""
+
+    def __init__(self, path: str, most: int):
+        super().__init__()
+        self._path, self._most = path, most
+
+    def write(self, data: Any) -> int:
+        if self.tell() + memoryview(data).nbytes > self._most:
+            raise too_large(self._path, self._most)
+        return super().write(data)
+
+
+def _read_gcs(path: str, most: int) -> StoredText | None:
+    blob, content = gcs_blob(path), _Content(path, most)
     with contextlib.suppress(NotFound):
-        content = blob.download_as_bytes(raw_download=True, retry=None)
-        return StoredText(_decoded(content), blob.generation)
+        blob.download_to_file(content, raw_download=True, retry=None)
+        return StoredText(_decoded(content.getvalue()), blob.generation)
     return None
 
 
@@ -134,13 +161,15 @@ def _delete_gcs(path: str, seen: StoredText) -> None:
         gcs_blob(path).delete(if_generation_match=seen.token, retry=None)
 
 
-def _read_s3(path: str) -> StoredText | None:
+def _read_s3(path: str, most: int) -> StoredText | None:
     client = s3_client()
     try:
         answer = client.get_object(**named(path))
     except client.exceptions.NoSuchKey:
         return None
     with contextlib.closing(answer["Body"]) as body:
+        if answer["ContentLength"] > most:
+            raise too_large(path, most)
         return StoredText(_decoded(body.read()), answer["ETag"])
 
 
@@ -156,10 +185,15 @@ def _write_s3(path: str, text: str, seen: StoredText | None) -> StoredText | Non
     return StoredText(text, answer["ETag"])
 
 
-def _read_file(path: str) -> StoredText | None:
+def _read_file(path: str, most: int = MOST_BYTES) -> StoredText | None:
     try:
+        if storage.is_local(path):
+            return StoredText(_decoded(storage.read_unlinked(path, most)))
         with storage.open_input(path) as file:
-            return StoredText(_decoded(file.read()))
+            content = file.read(most + 1)
+        if len(content) > most:
+            raise too_large(path, most)
+        return StoredText(_decoded(content))
     except OSError:
         if storage.exists(path):
             raise

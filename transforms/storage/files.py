@@ -22,7 +22,7 @@ from apache_beam.io.filesystems import FileSystems
 from transforms.storage.clients import asking, errors_as_oserrors
 from transforms.storage.object_input import open_object
 from transforms.storage.object_stores import ObjectStore, store_of
-from transforms.storage.paths import is_local
+from transforms.storage.paths import is_local, open_unlinked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,8 +207,12 @@ def _unless_gone(error: OSError) -> None:
         raise error
 
 
-def checksum(path: str) -> str:
+def checksum(path: str, directories: int | None = None) -> str:
     """What changes when a byte of the file does: SHA-256, or what its filesystem keeps.
+
+    Args:
+      path: of the file.
+      directories: as for `arrow_input`; None: a link is followed.
 
     Raises:
       OSError: the file is not there or cannot be read.
@@ -222,18 +226,21 @@ def checksum(path: str) -> str:
     if not is_local(path):
         return str(FileSystems.checksum(path))
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    opened = open(path, "rb") if directories is None else open_unlinked(path, directories)
+    with opened as file:
         while chunk := file.read(2**20):
             digest.update(chunk)
     return f"sha256:{digest.hexdigest()}"
 
 
 @contextlib.contextmanager
-def arrow_input(path: str) -> Iterator[pa.NativeFile]:
-    """An Arrow file for reading `path`, closed at the end."""
-    if is_local(path):
-        with pa.OSFile(path, "rb") as arrow_file:
-            yield arrow_file
-    else:
-        with open_input(path) as file, pa.PythonFile(file, mode="r") as arrow_file:
-            yield arrow_file
+def arrow_input(path: str, directories: int = 0) -> Iterator[pa.NativeFile]:
+    """An Arrow file for reading `path`, closed at the end.
+
+    Args:
+      path: a local one is opened as `open_unlinked` does it.
+      directories: how many of its directories may be no links either.
+    """
+    opened = open_unlinked(path, directories) if is_local(path) else open_input(path)
+    with opened as file, pa.PythonFile(file, mode="r") as arrow_file:
+        yield arrow_file
