@@ -19,23 +19,20 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from pipeline import exit_codes
 from pipeline.output.directory import Output
 from pipeline.output.disk import disk_is_full
+from pipeline.output.holder import (
+    DEAD_AFTER_SECONDS,
+    Lease,
+    damaged_lease,
+    parse_lease,
+    process_started,
+    this_machine,
+)
 from transforms import storage
 from transforms.dataset.layout import LEASE_FILE
-from transforms.dataset.stored_json import (
-    check_kinds,
-    either,
-    is_count,
-    is_line,
-    is_null,
-    is_number,
-    is_text,
-    parse_object,
-)
 from transforms.errors import UserError, one_line
 from transforms.machine import native_stderr
 from transforms.storage import conditional_writes
@@ -44,7 +41,6 @@ from transforms.storage.conditional_writes import StoredText, write_if_unchanged
 _MOST_BYTES = 2**16
 
 RENEW_SECONDS = 10.0
-DEAD_AFTER_SECONDS = 60.0
 _LOOK_SECONDS = 1.0
 
 
@@ -58,73 +54,13 @@ class LeaseLostError(RuntimeError):
     """Another run has taken the output over: this one may commit nothing more."""
 
 
-def _is_time(found: Any) -> bool:
-    """Seconds since the epoch, before the year 10000: no calendar here goes further."""
-    return is_number(found) and 0 <= found < 253402300800
-
-
-_KINDS = {
-    "run_id": is_line,
-    "host": is_line,
-    "pid": lambda found: is_count(found) and found > 0,
-    "machine": is_text,
-    "process_started": either(is_null, is_count),
-    "since": _is_time,
-    "renewed": _is_time,
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Lease:
-    """Who works on an output directory.
-
-    Attributes:
-      run_id: of the run.
-      host, pid: of its launcher.
-      machine: the kernel's boot and the process namespace that the pid belongs to.
-      process_started: when that process began, in the kernel's clock ticks; tells it from a later
-        one with the same pid; None where it cannot be seen.
-      since, renewed: in seconds since the epoch.
-    """
-
-    run_id: str
-    host: str
-    pid: int
-    machine: str
-    process_started: int | None
-    since: float
-    renewed: float
-
-    @property
-    def who(self) -> str:
-        """The run in words."""
-        since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(self.since))
-        return f"run {self.run_id} on {self.host} (process {self.pid}, since {since})"
-
-    @property
-    def is_of_this_machine(self) -> bool:
-        """Whether its process can be seen from here."""
-        return bool(self.machine) and self.machine == _machine()
-
-    def seems_live(self) -> bool:
-        """Whether the run is still at work, as far as one look can tell.
-
-        Of a run on another machine it goes by that machine's clock: good enough to be told, not to
-        be decided by. One that was renewed in the future is of a clock that says nothing.
-        """
-        if self.is_of_this_machine:
-            began = _process_started(self.pid)
-            return began is not None and began == self.process_started
-        return abs(time.time() - self.renewed) < DEAD_AFTER_SECONDS
-
-
 def read_lease(output: Output) -> Lease | None:
     """The lease on the output, live or dead; None if there is none."""
     path = output.path(LEASE_FILE)
     try:
-        return _parse(path, conditional_writes.read_text(path, _MOST_BYTES))
+        return parse_lease(path, conditional_writes.read_text(path, _MOST_BYTES))
     except storage.UnusableFileError as error:
-        raise _damaged(path, error) from error
+        raise damaged_lease(path, error) from error
 
 
 def refuse_if_held(output: Output) -> StoredText | None:
@@ -141,7 +77,7 @@ def refuse_if_held(output: Output) -> StoredText | None:
     path = output.path(LEASE_FILE)
     try:
         stored = conditional_writes.read_text(path, _MOST_BYTES)
-        found = _parse(path, stored)
+        found = parse_lease(path, stored)
         if stored is None or found is None:
             return None
         if found.is_of_this_machine:
@@ -171,7 +107,7 @@ def _watch(output: Output, stored: StoredText, found: Lease) -> StoredText | Non
         if now is None:
             return None
         if now.text != stored.text:
-            raise _busy(output, _parse(path, now) or found)
+            raise _busy(output, parse_lease(path, now) or found)
     return stored
 
 
@@ -201,7 +137,7 @@ def check_held(path: str, run_id: str) -> None:
 
 def _read_ours(path: str, run_id: str) -> StoredText:
     stored = conditional_writes.read_text_surely(path, _MOST_BYTES)
-    lease = _parse(path, stored)
+    lease = parse_lease(path, stored)
     if stored is None or lease is None or lease.run_id != run_id:
         who = "has ended" if lease is None else f"lost the output to {lease.who}"
         raise LeaseLostError(f"run {run_id} {who}; it changes nothing more there")
@@ -226,13 +162,13 @@ def held(output: Output, run_id: str, dead: StoredText | None = None) -> Iterato
         seen = conditional_writes.read_text(path, _MOST_BYTES)
         if seen is not None and seen != dead:
             seen = refuse_if_held(output)
-        before = _parse(path, seen)
+        before = parse_lease(path, seen)
         mine = Lease(
             run_id,
             socket.gethostname(),
             os.getpid(),
-            _machine(),
-            _process_started(os.getpid()),
+            this_machine(),
+            process_started(os.getpid()),
             time.time(),
             time.time(),
         )
@@ -274,40 +210,5 @@ def _renew(path: str, lease: Lease, stored: StoredText, stop: threading.Event) -
             continue  # a disk that is full or away for a while is no reason to stop here
 
 
-def _parse(path: str, stored: StoredText | None) -> Lease | None:
-    if stored is None:
-        return None
-    try:
-        found = parse_object(stored.text)
-        check_kinds(found, _KINDS)
-        return Lease(**{name: found[name] for name in _KINDS})
-    except ValueError as error:
-        raise _damaged(path, error) from error
-
-
-def _damaged(path: str, error: Exception) -> UserError:
-    why = error.problem if isinstance(error, storage.UnusableFileError) else error
-    return UserError(f"{path}: is damaged ({why}); delete it if no run is at work")
-
-
 def _text(lease: Lease) -> str:
     return json.dumps(dataclasses.asdict(lease)) + "\n"
-
-
-def _machine() -> str:
-    """Where a pid means the same process; "" where that cannot be known."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return f"{file.read().strip()} {os.readlink('/proc/self/ns/pid')}"
-    except OSError:
-        return ""
-
-
-def _process_started(pid: int) -> int | None:
-    """Start time of a process (field 22 of /proc/PID/stat), or None if there is no such process."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-            fields = file.read().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] in "ZX" else int(fields[19])

@@ -19,7 +19,7 @@ import pytest
 from pipeline.checks.parts import check_parts
 from pipeline.checks.sample import Sample
 from pipeline.output import directory as output_directory
-from pipeline.output import lease, publish
+from pipeline.output import holder, lease, publish
 from pipeline.output.directory import Output
 from tests.helpers import small_night
 from tests.helpers.outputs import committed_ids
@@ -198,7 +198,8 @@ def patched() -> Iterator[None]:
     """Nights are had in this process: another's lease is dead at once, and one thread does all."""
     with pytest.MonkeyPatch.context() as patch:
         small_night.make_up(patch.setattr)
-        patch.setattr(lease, "_machine", str)
+        for room in (holder, lease):
+            patch.setattr(room, "this_machine", str)
         patch.setattr(lease, "DEAD_AFTER_SECONDS", 0)
         patch.setattr(lease, "RENEW_SECONDS", 10**6)
         patch.setattr(publish, "_LOOK_SECONDS", 0)

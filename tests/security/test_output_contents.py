@@ -14,8 +14,8 @@ import pytest
 
 from pipeline.output import lease, observer, run_record
 from pipeline.output.directory import Output
+from pipeline.output.holder import Lease, this_machine
 from pipeline.output.journal import read_journal
-from pipeline.output.lease import Lease
 from pipeline.output.state import Status, tell
 from tests.helpers.leases import elsewhere
 from tests.helpers.limits import within_limits
@@ -25,7 +25,7 @@ from transforms.dataset.part import FOOTER_KEY, read_part
 from transforms.dataset.warned import WARNINGS_KEY, read_warnings
 from transforms.errors import CorruptImageError, UserError
 
-HERE = Lease("0123456789ab", "host", os.getpid(), lease._machine(), None, 1.0, 2.0)
+HERE = Lease("0123456789ab", "host", os.getpid(), this_machine(), None, 1.0, 2.0)
 
 
 @pytest.fixture

@@ -149,8 +149,8 @@ def test_a_run_on_another_machine_is_live_while_it_renews_its_lease(
     write(tmp_path, next(renewals))
     read_text = conditional_writes.read_text
 
-    def read_and_renew(path: str) -> StoredText | None:
-        found = read_text(path)
+    def read_and_renew(path: str, most: int) -> StoredText | None:
+        found = read_text(path, most)
         write(tmp_path, next(renewals))
         return found
 

@@ -235,9 +235,9 @@ def test_a_snapshot_that_another_run_has_written_stays(
     output, _ = change_of(tmp_path)
     checksum = storage.checksum
 
-    def another_writes_meanwhile(path: str) -> str:
+    def another_writes_meanwhile(path: str, directories: int) -> str:
         (tmp_path / "_snapshot.json").write_text('{"generation": 7, "checksums": {}}')
-        return checksum(path)
+        return checksum(path, directories)
 
     monkeypatch.setattr(storage, "checksum", another_writes_meanwhile)
     commit(tmp_path, B, 2)
