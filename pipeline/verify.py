@@ -108,9 +108,11 @@ def _parser() -> argparse.ArgumentParser:
         "verify",
         usage="%(prog)s OUT [--sample N] [--seed N] [--json] [option of run ...]",
         description="Checks every part of an output and computes some of its images again.",
-        epilog="Options of run, such as --model, are added to those of the last run: give "
-        "them where a path is another one now, or for secrets. Exit codes: 0 all is well; 1 "
-        "something differs; 2 a mistake in the command; 3 a run is at work there.",
+        epilog="Of the last run's options, those that decide numbers are taken from its record; "
+        "the model only if it is the built-in or lies here with the digest that was recorded. All "
+        "others, such as --model, --trust_model, --labels or those of a store, are given as for "
+        "run. Exit codes: 0 all is well; 1 something differs; 2 a mistake in the command; 3 a run "
+        "is at work there.",
     )
     parser.add_argument("output", metavar="OUT", help="output directory of a run")
     parser.add_argument(
