@@ -20,7 +20,7 @@ from transforms.dataset.layout import ERRORS_DIRECTORY, part_name
 from transforms.dataset.own_files import file_checksum, parquet_input
 from transforms.dataset.part import Part, read_part
 from transforms.dataset.snapshot import Snapshot
-from transforms.errors import one_line
+from transforms.errors import ERROR_SCHEMA, one_line
 
 VECTOR_COLUMNS = ("feature_vector", "logits")
 
@@ -122,7 +122,10 @@ def _row_problems(
     rows = 0
     with parquet_input(output.path(name)) as file:
         parquet = pq.ParquetFile(file, page_checksum_verification=True)
-        column = next(c for c in VECTOR_COLUMNS if c in parquet.schema_arrow.names)
+        column = _vector_column(parquet.schema_arrow)
+        if column is None:
+            yield f"has not the columns of a part; {_HOW}"
+            return
         width = parquet.schema_arrow.field(column).type.list_size
         stated = part.fingerprint.get("vector", "").rpartition("[")[2].rstrip("]")
         if str(width) != stated:
@@ -146,6 +149,20 @@ def _row_problems(
         yield f"{rows} rows, its footer says {part.rows}; {_HOW}"
 
 
+def _vector_column(schema: pa.Schema) -> str | None:
+    """Which column has the vectors; None if one that is read here is missing or of another type."""
+    kinds = {name: pa.string() for name in ("id", "uri", "version")}
+    kinds |= {name: pa.int32() for name in ("width", "height")}
+    if any(schema.names.count(n) != 1 or schema.field(n).type != k for n, k in kinds.items()):
+        return None
+    for name in VECTOR_COLUMNS:
+        if schema.get_field_index(name) >= 0:
+            found = schema.field(name).type
+            is_vector = pa.types.is_fixed_size_list(found) and found.value_type == pa.float32()
+            return name if is_vector else None
+    return None
+
+
 def _error_problems(
     output: Output,
     name: str,
@@ -161,6 +178,9 @@ def _error_problems(
         yield f"its file of error rows, {path}: {changed}; {_HOW}"
     with parquet_input(output.path(path)) as file:
         table = pq.ParquetFile(file).read()
+    if not table.schema.remove_metadata().equals(ERROR_SCHEMA):
+        yield f"{path} has not the columns of error rows; {_HOW}"
+        return
     yield from _twice(table["id"].to_pylist(), name, seen)
     checked.errors += len(table)
     if len(table) != part.errors:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 
 from transforms import storage
 from transforms.machine.cache import cache_path
+from transforms.storage import open_unlinked
 
 
 @contextlib.contextmanager
@@ -30,7 +31,7 @@ def announced(directory: str) -> Iterator[None]:
 def is_announced(directory: str) -> bool:
     """Whether a run of this user on this machine has begun, and has not ended."""
     try:
-        with open(_path(directory), "rb") as file:
+        with open_unlinked(_path(directory)) as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

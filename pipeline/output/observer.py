@@ -12,6 +12,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.output import lease
@@ -216,6 +217,8 @@ def errors_path(path: str, part: Part) -> str:
 def _read_error_types(path: str) -> collections.Counter[str]:
     with parquet_input(path) as file:
         table = pq.ParquetFile(file).read(["error_type"])
+    if table.schema.names != ["error_type"] or table.schema.field(0).type != pa.string():
+        raise ValueError(f"{path} has not the columns of error rows")
     return collections.Counter(table["error_type"].to_pylist())
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pyarrow as pa
+
 from pipeline.output.directory import Output
 from pipeline.planning.plan import Plan
 from transforms import storage
 from transforms.dataset.layout import PLAN_DIRECTORY, is_planned_name
 from transforms.dataset.snapshot import read_snapshot
-from transforms.shards import ShardPointer, continue_plan, read_plan, write_plan
+from transforms.errors import UserError, one_line
+from transforms.shards import Shard, ShardPointer, continue_plan, read_plan, write_plan
 
 
 def plan_shards(
@@ -23,7 +26,7 @@ def plan_shards(
       at_once: how many shards are worked on at a time.
     """
     paths = earlier_plans(output)
-    earlier = (shard for path in paths for shard in read_plan(path))
+    earlier = (shard for path in paths for shard in _read_earlier(path))
     generation = ""
     if plan.replaces:
         generation = str(read_snapshot(output.directory).generation)
@@ -31,6 +34,20 @@ def plan_shards(
     pointers = write_plan(planned, output.path(PLAN_DIRECTORY), run_id)
     storage.delete(paths)
     return pointers
+
+
+def _read_earlier(path: str) -> list[Shard]:
+    """The shards of an earlier plan, of which those that are still wholly to do keep their names.
+
+    Raises:
+      UserError: it is damaged.
+    """
+    try:
+        return read_plan(path)
+    except (pa.ArrowException, storage.UnusableFileError, ValueError, KeyError) as error:
+        raise UserError(
+            f"is damaged ({one_line(error)}); delete it if no run is at work", subject=path
+        ) from error
 
 
 def earlier_plans(output: Output) -> list[str]:

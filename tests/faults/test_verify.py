@@ -195,6 +195,9 @@ def test_another_model_in_the_same_place_is_found(tmp_path, run_here, check):
     save_tiny_model(model, seed=2)
     done = check(tmp_path / "out")
     assert done.code == 1
+    assert f"wrong    --model {model}: its SHA-256 is" in done.out
+    done = check(tmp_path / "out", "--model", model)
+    assert done.code == 1
     assert "other settings now: model_sha256 was" in done.out
     assert done.out.count("another vector is computed now") == 20
 

@@ -9,14 +9,19 @@ import pathlib
 import time
 from collections.abc import Callable
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.checks.parts import check_parts
+from pipeline.checks.sample import Sample
 from pipeline.output import lease, observer, run_record
 from pipeline.output.directory import Output
 from pipeline.output.holder import Lease, this_machine
 from pipeline.output.journal import read_journal
 from pipeline.output.state import Status, tell
+from pipeline.planning.plan import Plan
+from pipeline.planning.shards import plan_shards
 from tests.helpers.leases import elsewhere
 from tests.helpers.limits import within_limits
 from tests.helpers.outputs import A, commit, opened
@@ -235,3 +240,69 @@ def test_a_record_with_another_type_is_told_in_one_line(
     with pytest.raises(ValueError, match=f"{name} is damaged: {next(iter(values))}"):
         READERS[name](str(output))
     assert any(name in text for text in look(str(output)).unreadable)
+
+
+# Columns of other types
+
+
+def rewritten(path: pathlib.Path, change: Callable[[pa.Table], pa.Table]) -> None:
+    """Changes the table of a Parquet file, and keeps what its footer says."""
+    metadata = pq.read_metadata(path).metadata
+    table = change(pq.ParquetFile(path).read().replace_schema_metadata(None))
+    pq.write_table(table.replace_schema_metadata(metadata), path)
+
+
+def without_vectors(table: pa.Table) -> pa.Table:
+    return table.drop_columns("feature_vector")
+
+
+def vectors_as_text(table: pa.Table) -> pa.Table:
+    at = table.schema.get_field_index("feature_vector")
+    return table.set_column(at, "feature_vector", pa.array(["x"] * len(table)))
+
+
+def ids_as_numbers(table: pa.Table) -> pa.Table:
+    return table.set_column(0, "id", pa.array([[n] for n in range(len(table))]))
+
+
+def no_ids(table: pa.Table) -> pa.Table:
+    return table.drop_columns("id")
+
+
+@pytest.mark.parametrize("change", [without_vectors, vectors_as_text, ids_as_numbers, no_ids])
+def test_rows_of_other_columns_are_told_in_one_line(
+    output: pathlib.Path, change: Callable[[pa.Table], pa.Table]
+) -> None:
+    rewritten(output / f"part-{A}.parquet", change)
+    names = [f"part-{A}.parquet"]
+    checked = check_parts(opened(output), names, snapshot.Snapshot(), Sample(9, 0))
+    assert any("has not the columns of a part" in problem for problem in checked.problems)
+    if "id" in change.__name__:
+        with pytest.raises(UserError, match=names[0]):
+            list(opened(output).ids())
+
+
+@pytest.mark.parametrize("change", [ids_as_numbers, no_ids])
+def test_error_rows_of_other_columns_are_told_in_one_line(
+    output: pathlib.Path, change: Callable[[pa.Table], pa.Table]
+) -> None:
+    [path] = (output / "_errors").iterdir()
+    rewritten(path, change)
+    names = [f"part-{A}.parquet"]
+    checked = check_parts(opened(output), names, snapshot.Snapshot(), Sample(9, 0))
+    assert any("has not the columns of error rows" in problem for problem in checked.problems)
+    with pytest.raises(UserError, match=path.name):
+        list(opened(output).ids())
+    rewritten(path, lambda table: pa.table({"error_type": [1]}))
+    assert any(path.name in text for text in look(str(output)).unreadable)
+
+
+def test_a_damaged_plan_is_told_in_one_line(output: pathlib.Path) -> None:
+    put(output, "_plan/0123456789ab-00000.parquet", "PAR1")
+    plan = Plan(todo=[], computes=0, matched=0)
+    with pytest.raises(UserError, match=r"_plan/0123456789ab-00000\.parquet.*is damaged"):
+        plan_shards(plan, opened(output), "0123456789ac", 10, 1)
+    path = output / "_plan" / "0123456789ab-00000.parquet"
+    pq.write_table(pa.table({"id": [1]}), path)
+    with pytest.raises(UserError, match="is damaged"):
+        plan_shards(plan, opened(output), "0123456789ac", 10, 1)
