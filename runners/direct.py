@@ -2,31 +2,26 @@
 
 Beam's own `DirectRunner` first tries to download Prism and, depending on the shape of the
 pipeline, silently uses another engine. This is the same runner that it ends up with, at once.
-`--direct_num_workers` and `--direct_running_mode` work as in Beam.
+`--direct_num_workers` and `--direct_running_mode` work as in Beam, and open no port.
 """
 
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
-import shlex
 import sys
 import threading
 from collections.abc import Iterator
 
 from apache_beam.options.pipeline_options import DirectOptions, PipelineOptions
-from apache_beam.portability.api import beam_provision_api_pb2
 from apache_beam.runners.portability.fn_api_runner import fn_runner
 from apache_beam.runners.portability.portable_runner import JobServiceHandle
-from apache_beam.transforms.environments import SubprocessSDKEnvironment
 
-from runners import worker_errors
+from runners import worker_errors, workers_here
 from transforms.machine import native_stderr
 from transforms.machine.cores import available_cores
 from transforms.machine.shares import PROCESSES
-
-# Not imported: it is the main module of the worker processes.
-_LOCAL_WORKER = "runners.local_worker"
 
 # A batch of 32 images gives the engine at least 4 slices, for as many cores.
 _CORES_A_BATCH_FEEDS = 4
@@ -64,22 +59,26 @@ def bundles_at_once(options: PipelineOptions) -> int:
 
 
 def create(options: PipelineOptions) -> fn_runner.FnApiRunner:
-    """The in-process portable runner; its workers see `options`."""
+    """The in-process portable runner; its workers see `options`. It listens on no port."""
     worker_errors.do_not_print()
-    encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
-    provision = beam_provision_api_pb2.ProvisionInfo(pipeline_options=encoded)
+    workers_here.register()
+    logging.getLogger(fn_runner.__name__).addFilter(_is_not_of_our_mode)
     environment = None
+    provision = workers_here.Provision()
     direct_options = options.view_as(DirectOptions)
     if direct_options.direct_running_mode == "multi_processing":
-        # With this mode Beam would start its own worker module instead.
-        direct_options.direct_running_mode = "in_memory"
-        shared = f"env {PROCESSES}={bundles_at_once(options)}"
-        command = f"exec {shared} {shlex.quote(sys.executable)} -m {_LOCAL_WORKER}"
-        environment = SubprocessSDKEnvironment.from_command_string(command)
-    return fn_runner.FnApiRunner(
-        default_environment=environment,
-        provision_info=fn_runner.ExtendedProvisionInfo(provision),
-    )
+        encoded = JobServiceHandle.encode_pipeline_options(options.get_all_options())
+        variables = {PROCESSES: str(bundles_at_once(options))}
+        provision = workers_here.Provision(encoded, variables)
+        environment = workers_here.ProcessEnvironment()
+    # With any other mode Beam would take its own workers, which are reached by ports.
+    direct_options.direct_running_mode = "in_memory"
+    return fn_runner.FnApiRunner(default_environment=environment, provision_info=provision)
+
+
+def _is_not_of_our_mode(record: logging.LogRecord) -> bool:
+    """Beam warns that in memory several workers are no faster; ours are threads or processes."""
+    return "direct_running_mode" not in str(record.msg)
 
 
 @contextlib.contextmanager

@@ -7,10 +7,13 @@ of its threads at Ctrl-C, which the terminal sends to it as well.
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 import threading
 import time
+
+from runners.workers_here import SOCKET_DIRECTORY
 
 _POLL_SECONDS = 0.2
 
@@ -36,6 +39,8 @@ def main() -> None:
 def _end_with(launcher: int) -> None:
     while os.getppid() == launcher:
         time.sleep(_POLL_SECONDS)
+    if SOCKET_DIRECTORY in os.environ:  # it was killed, and left it
+        shutil.rmtree(os.environ[SOCKET_DIRECTORY], ignore_errors=True)
     os._exit(1)
 
 

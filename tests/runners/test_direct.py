@@ -48,5 +48,4 @@ def test_what_is_asked_for_is_done(flags: list[str], at_once: int):
 
 def test_worker_processes_know_how_many_they_are():
     options = PipelineOptions(["--direct_running_mode=multi_processing", "--direct_num_workers=3"])
-    environment = direct.create(options)._default_environment.to_runner_api(None)
-    assert f"env {PROCESSES}=3 ".encode() in environment.payload
+    assert direct.create(options)._provision_info.variables == {PROCESSES: "3"}
