@@ -12,6 +12,7 @@
 Nothing here knows the command line.
 """
 
+from transforms import coders
 from transforms.batches import FeatureBatch, ImageBatch
 from transforms.commit import CommitParts
 from transforms.dataset.columns import PartFormat
@@ -48,3 +49,5 @@ __all__ = [
     "list_images",
     "write_plan",
 ]
+
+coders.register()

@@ -7,10 +7,8 @@ shard: each of these refs is in `rows` or in `errors`.
 from __future__ import annotations
 
 import dataclasses
-import pickle
 from typing import Literal
 
-import apache_beam as beam
 import numpy as np
 
 from transforms.errors import ErrorRow
@@ -137,29 +135,3 @@ class FeatureBatch:
 
     def __len__(self) -> int:
         return len(self.rows)
-
-
-class BatchCoder(beam.coders.Coder):
-    """Pickles a batch if a runner must; in a fused stage only its size is asked for, cheaply."""
-
-    def encode(self, value: ImageBatch | FeatureBatch) -> bytes:
-        """The batch, pickled."""
-        return pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)
-
-    def decode(self, encoded: bytes) -> ImageBatch | FeatureBatch:
-        """The batch that `encode` was given."""
-        return pickle.loads(encoded)
-
-    def is_deterministic(self) -> bool:
-        """False: batches are never keys."""
-        return False
-
-    def estimate_size(self, value: ImageBatch | FeatureBatch) -> int:
-        """About the bytes of the array, without pickling it."""
-        array = value.images if isinstance(value, ImageBatch) else value.features
-        pixels = sum(map(len, array)) if array.dtype.kind == "O" else array.nbytes
-        return pixels + 256 * (len(value.rows) + len(value.errors))
-
-
-beam.coders.registry.register_coder(ImageBatch, BatchCoder)
-beam.coders.registry.register_coder(FeatureBatch, BatchCoder)

@@ -26,13 +26,13 @@ from tests.helpers.commands import PATIENCE_SECONDS, run_python
 from tests.helpers.images import write_random_images
 from transforms import shards, storage
 from transforms.batches import (
-    BatchCoder,
     BatchPlace,
     FeatureBatch,
     ImageBatch,
     ImageRow,
     StageSeconds,
 )
+from transforms.coders import BatchCoder
 from transforms.dataset.layout import part_name, part_path
 from transforms.decode import DecodeShards
 from transforms.images import read_ahead
@@ -525,7 +525,11 @@ def test_the_coder_gives_a_batch_back(tmp_path: pathlib.Path) -> None:
         decoded.place,
         StageSeconds(1.0, 2.0, 3.0),
     )
-    for batch in (decoded, image_batch("a", 1, [0.5], None), answered):
+    whole = np.empty(2, object)
+    whole[:] = b"GIF", b""
+    undecoded = dataclasses.replace(decoded, images=whole)
+    kept = image_batch("\udcff", b"\x00\xff", 1, [0.5, float("inf")], [b"a"], [], None)
+    for batch in (decoded, kept, undecoded, answered):
         again = BatchCoder().decode(BatchCoder().encode(batch))
         assert type(again) is type(batch)
         for name, value in vars(batch).items():
@@ -550,15 +554,15 @@ def test_the_size_of_a_batch_is_about_that_of_its_array() -> None:
             assert array.nbytes <= size <= array.nbytes + 1000
 
 
-def test_the_size_of_a_batch_is_told_without_pickling_it() -> None:
+def test_the_size_of_a_batch_is_told_without_encoding_it() -> None:
     batch = image_batch(threading.Lock())
-    with pytest.raises(TypeError, match="pickle"):
+    with pytest.raises(TypeError, match="serializable"):
         BatchCoder().encode(batch)
     for size in estimates(batch):
         assert size >= batch.images.nbytes
 
 
-def test_beam_does_not_pickle_batches_that_stay_in_a_stage() -> None:
+def test_beam_does_not_encode_batches_that_stay_in_a_stage() -> None:
     pipeline = new_pipeline()
     counts = (
         pipeline
