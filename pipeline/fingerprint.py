@@ -6,9 +6,9 @@ A change in pixels, numbers or columns belongs here: an output of other settings
 from __future__ import annotations
 
 import hashlib
-import json
 
 from pipeline.options.values import InputOptions
+from pipeline.options.written import arguments_text
 from transforms.dataset.columns import PartFormat
 from transforms.engines import EngineName, Precision
 from transforms.images.spec import ImageSpec
@@ -45,7 +45,7 @@ def fingerprint(
         "tags": "default" if source.tags is None else ",".join(source.tags) or "none",
         "output_key": source.output_key or "default",
         "pool": source.pool or "none",
-        "model_args": json.dumps(dict(source.arguments), sort_keys=True),
+        "model_args": arguments_text(source.arguments),
         "pixels": image.pixels,
         "decode": image.decode,
         "resize": "bilinear",

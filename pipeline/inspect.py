@@ -81,8 +81,8 @@ def _run_command(options: Any, examination: Examination) -> str | None:
     """The `pipeline.run` command for the model; None if it cannot be run."""
     parser = _parser()
     from pipeline.options import program
+    from pipeline.options.written import written
     from transforms.models import builtin
-    from transforms.storage.secrets import masked
 
     loaded = examination.loaded
     added: dict[str, Any] = {}
@@ -109,4 +109,4 @@ def _run_command(options: Any, examination: Examination) -> str | None:
         words += ["--image_size", options.image_size or usual]
     if examination.batch_size is not None:
         words += ["--batch_size", str(examination.batch_size)]
-    return shlex.join(map(masked, words))
+    return shlex.join(written(words))

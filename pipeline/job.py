@@ -18,6 +18,7 @@ import runners
 from pipeline import exit_codes, graph, outcome, settings, trial
 from pipeline.options import workers
 from pipeline.options.values import RunOptions
+from pipeline.options.written import written
 from pipeline.output import accounting, lease, publish, run_record
 from pipeline.output.directory import Output, open_output
 from pipeline.output.previous import Keeping
@@ -144,7 +145,7 @@ def _work(
         {
             "run_id": run_id,
             "command": run_record.command_line(options.words),
-            "arguments": run_record.without_secrets(options.words),
+            "arguments": written(options.words),
             "model_sha256": resolved.model_sha256,
             "started": run_record.iso(started),
             "matched": plan.matched,

@@ -56,10 +56,11 @@ def main(argv: list[str] | None = None) -> int:
 
 def _tell_failure(error: BaseException, argv: list[str]) -> None:
     from pipeline.terminal import failures
+    from transforms.storage.secrets import masked
 
     cause = failures.cause(error)
     if "--verbose" in argv:
-        traceback.print_exc()
+        print(masked("".join(traceback.format_exception(error))), file=sys.stderr)
     elif not cause.is_known and (kept := failures.keep_traceback(error)):
         print(f"the traceback is in {kept}", file=sys.stderr)
     stop = "" if cause.text.endswith("?") else ";"

@@ -6,6 +6,7 @@ of its threads at Ctrl-C, which the terminal sends to it as well.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -26,7 +27,11 @@ def main() -> None:
     from apache_beam.runners.worker import sdk_worker_main
 
     from runners import worker_errors
+    from transforms.storage.secrets import is_secret_name, keep_secret
 
+    for name, value in json.loads(os.environ.get("PIPELINE_OPTIONS", "{}")).items():
+        if isinstance(value, str) and is_secret_name(name.removesuffix(":v1")):
+            keep_secret(value)
     worker_errors.do_not_print()
     code = 1  # Beam has logged why
     try:

@@ -8,7 +8,7 @@ from apache_beam.options.pipeline_options import TestOptions
 
 from pipeline.options import arguments, model, values, workers
 from transforms.inputs import kept
-from transforms.storage.secrets import masked
+from transforms.storage.secrets import is_secret_name, keep_secret, masked
 
 
 def read_options(words: Sequence[str]) -> values.RunOptions:
@@ -20,6 +20,9 @@ def read_options(words: Sequence[str]) -> values.RunOptions:
       SystemExit: after `--help`.
     """
     parsed = arguments.parse(list(words))
+    for name, value in parsed.get_all_options(drop_default=True).items():
+        if isinstance(value, str) and is_secret_name(name):
+            keep_secret(value)  # libraries may tell it in their errors
     options = values.RunOptions(
         words=tuple(words),
         input=values.InputOptions(

@@ -167,13 +167,13 @@ def arguments(options: Any) -> tuple[tuple[str, Any], ...]:
     try:
         values = json.loads(options.model_args)
     except json.JSONDecodeError as error:
-        raise UserError(f"--model_args {options.model_args}: not JSON: {error}") from error
+        raise UserError(f"--model_args: not JSON: {error}") from None
     values_fit = isinstance(values, dict) and all(
         isinstance(value, (bool, int, float, str)) for value in values.values()
     )
     if not values_fit:
         raise UserError(
-            f"--model_args {options.model_args}: give an object of names and numbers, strings or "
+            "--model_args: give an object of names and numbers, strings or "
             """booleans, for example '{"depth_multiplier": 0.5}'"""
         )
     return tuple(sorted(values.items()))

@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
-import re
 import shlex
 from collections.abc import Sequence
 from typing import Any
 
 from pipeline.options import program
+from pipeline.options.written import written
 from pipeline.output import previous
 from pipeline.output.directory import Output
 from pipeline.output.previous import Keeping
@@ -47,7 +47,6 @@ from transforms.dataset.stored_json import (
     object_of,
 )
 from transforms.errors import UserError, one_line
-from transforms.storage.secrets import masked
 
 # What is read back of a run, at work or over. Earlier programs did not write all of it.
 _READ_BACK: dict[str, Kind] = {
@@ -63,8 +62,6 @@ _READ_BACK: dict[str, Kind] = {
     "unreadable": list_of(lambda found: isinstance(found, dict) and is_text(found.get("uri"))),
     "model_sha256": is_text,
 }
-
-_SECRET = re.compile(r"secret|token|password|access_key|key_id|connection_string")
 
 
 def refuse_other_settings(output: Output, fingerprint: dict[str, str]) -> None:
@@ -198,22 +195,9 @@ def finish(output: Output, report: dict[str, Any], keeping: Keeping, look: Look)
     storage.write_text(output.path(SUCCESS_FILE), "")
 
 
-def without_secrets(argv: Sequence[str]) -> list[str]:
-    """The words of a command line, with *** for secret options' values and secrets in URLs."""
-    words = []
-    for before, word in zip(["", *argv], argv, strict=False):
-        flag, equals, _ = word.partition("=")
-        if equals and flag.startswith("--") and _SECRET.search(flag):
-            word = f"{flag}=***"
-        elif "=" not in before and before.startswith("--") and _SECRET.search(before):
-            word = "***"
-        words.append(masked(word))
-    return words
-
-
 def command_line(argv: Sequence[str]) -> str:
-    """The command as it could be typed again, without the values of secret options."""
-    return shlex.join([*program.called("run").split(), *without_secrets(argv)])
+    """The command as it could be typed again, but for the values that are not written."""
+    return shlex.join([*program.called("run").split(), *written(argv)])
 
 
 def _read_json(path: str) -> dict[str, Any] | None:

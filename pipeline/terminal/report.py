@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline import PROGRAM, __version__
 from pipeline.options.values import RunOptions
+from pipeline.options.written import written
 from pipeline.outcome import Outcome
 from pipeline.output import run_record
 from pipeline.output.directory import Output
@@ -105,7 +106,7 @@ def run_report(options: RunOptions, settings: Settings, run: Finished) -> dict[s
     return {
         "run_id": run.run_id,
         "command": run_record.command_line(options.words),
-        "arguments": run_record.without_secrets(options.words),
+        "arguments": written(options.words),
         "mode": options.output.mode,
         "succeeded": run.outcome.published,
         "started": run_record.iso(run.started),

@@ -16,7 +16,7 @@ from tests.helpers.commands import Finished
 from tests.helpers.images import write_random_images
 from tests.helpers.web import web_server
 
-SECRETS = ("s3cr3t-signature", "s3cr3t-token", "s3cr3t-password")
+SECRETS = ("s3cr3t-signature", "s3cr3t-token", "s3cr3t-password", "s3cr3t-key", "s3cr3t-variable")
 
 
 @pytest.fixture
@@ -47,7 +47,8 @@ def test_a_run_tells_it_neither_in_its_record_nor_in_its_lines(
 ) -> None:
     write_random_images(tmp_path / "images", 3)
     command = ("--input", tmp_path / "images", "--output", tmp_path / "out", "--model", signed)
-    done = run_here(*command)
+    beam = ("--s3_secret_access_key=s3cr3t-key", "--environment_options", "KEY=s3cr3t-variable")
+    done = run_here(*command, *beam)
     assert done.code == 0, done.err
     check_untold(done.out + done.err)
     check_untold(written(tmp_path / "out"))
@@ -55,6 +56,7 @@ def test_a_run_tells_it_neither_in_its_record_nor_in_its_lines(
     run = json.loads((tmp_path / "out" / "_run.json").read_text())
     assert "http://***@127.0.0.1" in run["command"]
     assert "X-Amz-Date=2026&X-Amz-Signature=***&token=***" in run["command"]
+    assert "--environment_options '***'" in run["command"]
 
     shutil.rmtree(tmp_path / "cache")
     os.remove(tmp_path / "hub" / "model.tar.gz")
