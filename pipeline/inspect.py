@@ -102,6 +102,7 @@ def _run_command(options: Any, examination: Examination) -> str | None:
         value = getattr(options, name)
         words += [f"--{name}={value}"] if value != parser.get_default(name) else []
     words += ["--trust_model"] if options.trust_model else []
+    words += ["--private_redirects"] if options.private_redirects else []
     is_free = loaded.kind == "pixels" and None in (loaded.height, loaded.width)
     if is_free and (options.image_size is not None or options.model != builtin.NAME):
         sizes = zip((loaded.height, loaded.width), builtin.IMAGE_SIZE, strict=True)

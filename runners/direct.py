@@ -61,7 +61,7 @@ def bundles_at_once(options: PipelineOptions) -> int:
 def create(options: PipelineOptions) -> fn_runner.FnApiRunner:
     """The in-process portable runner; its workers see `options`. It listens on no port."""
     worker_errors.do_not_print()
-    workers_here.register()
+    workers_here.put_in_place()
     logging.getLogger(fn_runner.__name__).addFilter(_is_not_of_our_mode)
     environment = None
     provision = workers_here.Provision()

@@ -172,7 +172,7 @@ class _WorkerProcess(worker_handlers.GrpcWorkerHandler):
                 process.kill()
 
 
-def register() -> None:
+def put_in_place() -> None:
     """Makes Beam's in-process runner take these, where it is given a `Provision`."""
     register_environment = worker_handlers.WorkerHandler.register_environment
     register_environment(python_urns.EMBEDDED_PYTHON, None)(_called_worker)

@@ -50,4 +50,4 @@ __all__ = [
     "write_plan",
 ]
 
-coders.register()
+coders.register_coders()

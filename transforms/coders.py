@@ -115,7 +115,7 @@ class PointerCoder(beam.coders.Coder):
         return True
 
 
-def register() -> None:
+def register_coders() -> None:
     """Makes Beam take these for the elements that flow here."""
     for element, coder in (
         (ImageBatch, BatchCoder),

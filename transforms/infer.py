@@ -105,7 +105,9 @@ class SavedModelHandler(ModelHandler[Images, Answer, ModelFunction]):
         """
         source = self._source
         if not source.is_builtin and source.path is None:
-            path = staging.stage(source.name, source.sha256)
+            path = staging.stage(
+                source.name, source.sha256, private_redirects=source.private_redirects
+            )
             source = dataclasses.replace(source, path=path)
         return engines.load(source, self._engine, self._precision)
 

@@ -45,6 +45,12 @@ def add_arguments(group: Any) -> None:
         "network, run Python, or are not those of image models",
     )
     group.add_argument(
+        "--private_redirects",
+        action="store_true",
+        help="let the server of a model's URL redirect from a public address to one of this "
+        "machine, its link or a private network",
+    )
+    group.add_argument(
         "--signature",
         metavar="NAME",
         help="which signature to call (default: __call__, image_TASK, serving_default, default)",
@@ -113,6 +119,7 @@ def model_options(options: Any) -> ModelOptions:
         arguments=arguments(options),
         value_range=_VALUE_RANGES[options.value_range],
         layout=options.model_layout,
+        private_redirects=options.private_redirects,
     )
 
 
@@ -124,7 +131,8 @@ def stage_model(model: ModelOptions) -> ModelSource:
     """
     path, sha256 = None, None
     if model.handle != builtin.NAME:
-        staged = staging.staged(model.handle, model.sha256)
+        redirects = model.private_redirects
+        staged = staging.staged(model.handle, model.sha256, private_redirects=redirects)
         path, sha256 = staged.path, staged.sha256
     return ModelSource(
         name=model.handle,
@@ -139,6 +147,7 @@ def stage_model(model: ModelOptions) -> ModelSource:
         sha256=sha256,
         value_range=model.value_range,
         layout=model.layout,
+        private_redirects=model.private_redirects,
     )
 
 

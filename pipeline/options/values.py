@@ -51,7 +51,8 @@ class ModelOptions:
       handle: directory, archive, URL, …, or the built-in's name.
       sha256: the only digest that is accepted; None: any.
       trusted: whether ops that reach outside the model are accepted.
-      task, signature, tags, output_key, pool, arguments, value_range, layout: as in `ModelSource`.
+      task, signature, tags, output_key, pool, arguments, value_range, layout, private_redirects: as
+        in `ModelSource`.
     """
 
     handle: str
@@ -65,6 +66,7 @@ class ModelOptions:
     arguments: tuple[tuple[str, Any], ...]
     value_range: ValueRange
     layout: Layout
+    private_redirects: bool
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,6 @@ import hashlib
 import json
 import os
 import random
-import re
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -24,10 +23,13 @@ from apache_beam.io.filesystems import FileSystems
 
 from transforms import storage
 from transforms.errors import one_line
+from transforms.models import web
 
 CONNECT_TIMEOUT_SECONDS = 10.0
 READ_TIMEOUT_SECONDS = 60.0
-"""Longest silence of a server; a slow one that keeps sending is fine."""
+"""Longest silence of a server; a slow one that keeps sending is fine until `MAX_SECONDS`."""
+MAX_SECONDS = 3600.0
+"""Of a whole download, with all tries and waits."""
 RETRY_WAITS_SECONDS: tuple[float, ...] = (1.0, 2.0, 4.0)
 """Waits between the tries, each times a random 0.5 to 1.5; one try more than there are waits."""
 MAX_RETRY_AFTER_SECONDS = 60.0
@@ -81,7 +83,9 @@ class Download:
 # HTTP
 
 
-def download_url(url: str, path: str, validators: dict[str, str] | None = None) -> Download | None:
+def download_url(
+    url: str, path: str, validators: dict[str, str] | None = None, private_redirects: bool = False
+) -> Download | None:
     """Downloads `url` to the local file `path`, as the server stores it.
 
     Connection errors, time-outs, bodies that end early and the statuses 408, 425, 429 and 5xx are
@@ -91,19 +95,21 @@ def download_url(url: str, path: str, validators: dict[str, str] | None = None) 
       url: `http://` or `https://`. Proxies and certificates are those of the environment.
       path: overwritten; incomplete where this raises.
       validators: of an earlier download, to be told of a change only.
+      private_redirects: as in `web.get`.
 
     Returns:
       None if nothing has changed since `validators`; then `path` means nothing.
 
     Raises:
-      UnreachableError: the last try failed, too.
-      DownloadError: any other status, an unusable URL, or more than `MAX_BYTES`.
+      UnreachableError: the last try failed, too, or `MAX_SECONDS` are over.
+      DownloadError: any other status or redirect, an unusable URL, or more than `MAX_BYTES`.
       OSError: `path` cannot be written.
     """
     waits = list(RETRY_WAITS_SECONDS)
+    deadline = time.monotonic() + MAX_SECONDS
     while True:
         try:
-            return _try_once(url, path, validators or {})
+            return _try_once(url, path, validators or {}, deadline, private_redirects)
         except _TransientError as error:
             if not waits:
                 tries = len(RETRY_WAITS_SECONDS) + 1
@@ -111,13 +117,15 @@ def download_url(url: str, path: str, validators: dict[str, str] | None = None) 
             time.sleep(max(waits.pop(0) * random.uniform(0.5, 1.5), error.retry_after_seconds))
 
 
-def _try_once(url: str, path: str, validators: dict[str, str]) -> Download | None:
+def _try_once(
+    url: str, path: str, validators: dict[str, str], deadline: float, private_redirects: bool
+) -> Download | None:
     headers = {"Accept-Encoding": "identity"}  # the archive itself, not packed once more
     conditions = {"ETag": "If-None-Match", "Last-Modified": "If-Modified-Since"}
     headers |= {conditions[name]: value for name, value in validators.items()}
     timeout = (CONNECT_TIMEOUT_SECONDS, READ_TIMEOUT_SECONDS)
     try:
-        with requests.get(url, headers=headers, stream=True, timeout=timeout) as response:
+        with web.get(url, headers, timeout, deadline, private_redirects) as response:
             if response.status_code == 304 and validators:
                 return None
             _check_status(url, response)
@@ -125,9 +133,11 @@ def _try_once(url: str, path: str, validators: dict[str, str]) -> Download | Non
             seen = {name: response.headers[name] for name in conditions if name in response.headers}
             return Download(sha256, seen)
     except (requests.ConnectionError, requests.Timeout, urllib3.exceptions.HTTPError) as error:
-        raise _TransientError(_cause(error)) from error
-    except requests.RequestException as error:  # a malformed URL, endless redirects
-        raise DownloadError(one_line(error), url) from error
+        raise _TransientError(web.innermost_cause(error)) from error
+    except web.TooSlowError as error:
+        raise UnreachableError(f"not here after {MAX_SECONDS:,g} s", url) from error
+    except (requests.RequestException, web.RefusedRedirectError, ValueError) as error:
+        raise DownloadError(one_line(error), url) from error  # a malformed URL is one of them
 
 
 def _check_status(url: str, response: requests.Response) -> None:
@@ -173,17 +183,6 @@ def _save(url: str, response: requests.Response, path: str) -> str:
     if length is not None and received != length:
         raise _TransientError(f"the body ends after {received:,} of {length:,} bytes")
     return digest.hexdigest()
-
-
-def _cause(error: BaseException) -> str:
-    """The innermost reason in one line, without the layers that requests and urllib3 put on."""
-    while True:
-        inner = [reason for reason in error.args if isinstance(reason, BaseException)]
-        if isinstance(reason := getattr(error, "reason", None), BaseException):
-            inner.append(reason)
-        if not inner:
-            return re.sub(r"HTTPS?Connection(Pool)?\([^)]*\): ", "", one_line(error))
-        error = inner[-1]
 
 
 # Beam's filesystems

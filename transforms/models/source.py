@@ -46,6 +46,7 @@ class ModelSource:
         None: any.
       value_range: what a black and a white pixel are in the model's input.
       layout: whether its input is [B, H, W, 3] or [B, 3, H, W].
+      private_redirects: as in `staging.staged`, where `name` is a URL.
     """
 
     name: str = builtin.NAME
@@ -60,6 +61,7 @@ class ModelSource:
     sha256: str | None = None
     value_range: ValueRange = UNIT_RANGE
     layout: Layout = "NHWC"
+    private_redirects: bool = False
 
     @property
     def subject(self) -> Parameter:

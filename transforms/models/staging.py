@@ -17,6 +17,7 @@ A handle is what names a model:
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
 import os
 import re
@@ -59,12 +60,22 @@ class Staged:
     sha256: str | None = None
 
 
-def stage(handle: str, sha256: str | None = None, cache_dir: str | None = None) -> str:
+def stage(
+    handle: str,
+    sha256: str | None = None,
+    cache_dir: str | None = None,
+    private_redirects: bool = False,
+) -> str:
     """The path of `staged`."""
-    return staged(handle, sha256, cache_dir).path
+    return staged(handle, sha256, cache_dir, private_redirects).path
 
 
-def staged(handle: str, sha256: str | None = None, cache_dir: str | None = None) -> Staged:
+def staged(
+    handle: str,
+    sha256: str | None = None,
+    cache_dir: str | None = None,
+    private_redirects: bool = False,
+) -> Staged:
     """The model that `handle` means, staged if it is not here yet.
 
     A handle that was staged before is asked for changes only; if it cannot be reached, the copy
@@ -77,6 +88,8 @@ def staged(handle: str, sha256: str | None = None, cache_dir: str | None = None)
         `.keras` file, `files_sha256`. A pinned archive that is in the cache is used without
         asking where it came from.
       cache_dir: by default the one of `builtin.exported`.
+      private_redirects: whether a server on a public address may redirect to one of this machine,
+        its link or a private network; none may redirect from HTTPS to HTTP.
 
     Raises:
       UserError: with the handle as its subject; nothing has been staged.
@@ -84,7 +97,7 @@ def staged(handle: str, sha256: str | None = None, cache_dir: str | None = None)
     models, subject = "the cache", Parameter("model", handle)
     try:
         models = cache_path("models", root=cache_dir)
-        return _stage(handle, _checked_pin(sha256), models)
+        return _stage(handle, _checked_pin(sha256), models, private_redirects)
     except _StagingError as error:
         raise UserError(*error.message.pieces, subject=subject) from error
     except downloads.DownloadError as error:
@@ -109,7 +122,7 @@ def _without_handle(error: downloads.DownloadError, handle: str) -> str:
     return error.problem if error.uri == handle else str(error)
 
 
-def _stage(handle: str, pin: str | None, models: str) -> Staged:
+def _stage(handle: str, pin: str | None, models: str, private_redirects: bool) -> Staged:
     if not handle:
         raise _StagingError(f"the name is empty; {_WHAT_THERE_CAN_BE}")
     kaggle = _KAGGLE_HANDLE.fullmatch(handle)
@@ -130,7 +143,8 @@ def _stage(handle: str, pin: str | None, models: str) -> Staged:
     if handle.lower().endswith(".keras"):
         raise _StagingError("a .keras file must be on a local disk; copy it there first")
     if scheme in ("http", "https"):
-        return _stage_remote(handle, archive_url(handle), pin, models, _fetch_url)
+        fetch_url = functools.partial(_fetch_url, private_redirects)
+        return _stage_remote(handle, archive_url(handle), pin, models, fetch_url)
     if not downloads.is_known_scheme(handle):
         raise _StagingError(
             f"{scheme}:// is not known here, or its package or options are missing; "
@@ -250,8 +264,11 @@ def _stage_remote(handle: str, uri: str, pin: str | None, models: str, fetch: _F
     return Staged(here, fetched.sha256)
 
 
-def _fetch_url(url: str, work: str, validators: dict[str, str]) -> downloads.Download | None:
-    return downloads.download_url(url, os.path.join(work, "archive"), validators)
+def _fetch_url(
+    private_redirects: bool, url: str, work: str, validators: dict[str, str]
+) -> downloads.Download | None:
+    path = os.path.join(work, "archive")
+    return downloads.download_url(url, path, validators, private_redirects)
 
 
 def _fetch_file(uri: str, work: str, validators: dict[str, str]) -> downloads.Download | None:

@@ -32,6 +32,7 @@ DEFAULTS: dict[str, object] = {
     "model": "efficientnet-lite0",
     "model_sha256": None,
     "trust_model": False,
+    "private_redirects": False,
     "signature": None,
     "tags": None,
     "output_key": None,
