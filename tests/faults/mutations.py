@@ -157,7 +157,7 @@ RULES = (
         "    pass",
         (LEASE,),
     ),
-    Rule("checksum", SNAPSHOT, r"storage\.checksum\(.*\)$", '"none"', (CHECKSUMS,)),
+    Rule("checksum", SNAPSHOT, r"file_checksum\(.*\)$", '"none"', (CHECKSUMS,)),
     Rule("checksum", SNAPSHOT, r" and files\[name\]\.modified <= written", "", (RECORD,)),
     Rule("checksum", FILES, r"digest\.update\(chunk\)", "pass", (CHECKSUMS,)),
     Rule("checksum", GOOGLE, r'found\.crc32c or ""', '""', (CHECKSUMS,)),
@@ -167,7 +167,7 @@ RULES = (
     Rule(
         "checksum",
         CHECKING,
-        r"storage\.checksum\(.*\) == wanted",
+        r"file_checksum\(.*\) == wanted",
         "True",
         (CHECKSUMS,),
     ),
