@@ -93,7 +93,7 @@ def _run_command(options: Any, examination: Examination) -> str | None:
             return None
         added[examination.remedy.name] = examination.remedy.value
     looks_like = "classification" if examination.classifier_hint else "feature_vector"
-    words = [*program.called("run").split(), "--input", "PHOTOS", "--output", "FEATURES"]
+    words = ["--input", "PHOTOS", "--output", "FEATURES"]
     words += ["--model", options.model, "--task", options.task or looks_like]
     for name in ("signature", "tags", "output_key", "pool", "model_args", "model_sha256"):
         value = added.get(name, getattr(options, name))
@@ -110,4 +110,4 @@ def _run_command(options: Any, examination: Examination) -> str | None:
         words += ["--image_size", options.image_size or usual]
     if examination.batch_size is not None:
         words += ["--batch_size", str(examination.batch_size)]
-    return shlex.join(written(words))
+    return shlex.join([*program.called("run").split(), *written(words)])

@@ -336,8 +336,9 @@ def test_what_importing_a_graph_runs_is_checked_and_what_nothing_runs_is_not(tmp
 )
 def test_an_op_that_nobody_has_judged_is_named(copy, op, reason):
     def rename(graph: Any) -> None:
-        for node in _function(graph, "__call__").node_def:
-            node.op = op if node.op == "Mean" else node.op
+        for function in graph.graph_def.library.function:
+            for node in function.node_def:
+                node.op = op if node.op == "Mean" else node.op
 
     message = refusal(copy("honest", rename))
     assert re.search(

@@ -89,7 +89,7 @@ def read_part(path: str) -> Part:
     try:
         with parquet_input(path) as file:
             metadata = pq.read_metadata(file).metadata or {}
-    except pa.ArrowException as error:
+    except (pa.ArrowException, UnicodeError) as error:
         raise ValueError(f"{path} is damaged: {error}") from error
     footer = read_footer(path, metadata)
     known = {field.name for field in dataclasses.fields(Part)}

@@ -51,7 +51,7 @@ _SIGNED = re.compile(
     r"|(\b(?:ya29\.|eyJ[\w-]{8,}\.))[\w.-]{16,}",
     re.IGNORECASE,
 )
-_PEM = re.compile(r"(-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----).*?(-----END|\Z)", re.DOTALL)
+_PEM = re.compile(r"(-{5}BEGIN [A-Z ]{0,20}PRIVATE KEY-{5}).*?(-{5}END|\Z)", re.DOTALL)
 
 _NAME = re.compile(
     r"token(?!iz)|secret|passw|credential|delegation|connection[_-]?string|key_?id"
