@@ -51,7 +51,7 @@ test: $(INSTALLED)
 # The same tests with more of all: 25 kills, 100,000 images, every architecture, faults at each system
 # call and request. Then what the promises rest on is taken out, one at a time: a test has to notice.
 soak: $(INSTALLED)
-	IMAGE_FEATURES_SOAK=1 $(MAKE) test
+	IMAGE_FEATURES_SOAK=1 PYTEST_ADDOPTS="$(PYTEST_ADDOPTS) -o faulthandler_timeout=14400" $(MAKE) test
 	$(BIN)/python -m tests.faults.mutations
 
 check: $(INSTALLED)
