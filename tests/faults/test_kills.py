@@ -17,7 +17,7 @@ from tests.helpers.opened_files import OpenedFiles
 from tests.helpers.soak import usual_or_soak
 from transforms.machine.cores import available_cores
 
-IMAGES = usual_or_soak(3000, 5000)
+IMAGES = usual_or_soak(3000, 12_000)
 KILLS = usual_or_soak(3, 25)
 FEWER_KILLS = usual_or_soak(1, 5)
 ROWS_PER_FILE = 50
