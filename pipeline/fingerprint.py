@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 
 from pipeline.options.values import InputOptions
-from pipeline.options.written import arguments_text
+from pipeline.options.written import fingerprint_arguments
 from transforms.dataset.columns import PartFormat
 from transforms.engines import EngineName, Precision
 from transforms.images.spec import ImageSpec
@@ -45,7 +45,7 @@ def fingerprint(
         "tags": "default" if source.tags is None else ",".join(source.tags) or "none",
         "output_key": source.output_key or "default",
         "pool": source.pool or "none",
-        "model_args": arguments_text(source.arguments),
+        "model_args": fingerprint_arguments(source.arguments),
         "pixels": image.pixels,
         "decode": image.decode,
         "resize": "bilinear",

@@ -7,6 +7,7 @@ the secrets of the URLs in them; all others, such as keys and the environments o
 from __future__ import annotations
 
 import functools
+import hashlib
 import json
 import re
 from collections.abc import Collection, Iterable, Sequence
@@ -16,6 +17,11 @@ from pipeline.options.arguments import own_parser
 from transforms.storage.secrets import MASK, is_secret_name, masked
 
 _MODEL_ARGS = "--model_args"
+
+# Among hyper-parameters: `class_token` and the like are none.
+_SECRET_ARGUMENT = re.compile(
+    r"secret|passw|credential|(?:api|access|auth|bearer|private|session)[_-]?(?:key|token)", re.I
+)
 
 # Of Beam's and its runners', those that say where and how much.
 _BEAMS = """
@@ -64,6 +70,21 @@ def arguments_text(arguments: Iterable[tuple[str, Any]]) -> str:
     """
     told = {
         name: (MASK if is_secret_name(name) else masked(value)) if isinstance(value, str) else value
+        for name, value in arguments
+    }
+    return json.dumps(told, sort_keys=True)
+
+
+def fingerprint_arguments(arguments: Iterable[tuple[str, Any]]) -> str:
+    """Hyper-parameters as JSON, two different values always different, and no secret in it.
+
+    >>> fingerprint_arguments([("depth", 0.5), ("class_token", "mean"), ("api_token", "f00d")])
+    '{"api_token": "sha256:0f8721b0aef3", "class_token": "mean", "depth": 0.5}'
+    """
+    told = {
+        name: f"sha256:{hashlib.sha256(value.encode()).hexdigest()[:12]}"
+        if isinstance(value, str) and _SECRET_ARGUMENT.search(name)
+        else value
         for name, value in arguments
     }
     return json.dumps(told, sort_keys=True)

@@ -52,10 +52,30 @@ def test_the_cache_is_made_for_its_user_alone(cache):
     assert cache.stat().st_mode & 0o777 == 0o700
 
 
+def test_what_this_user_makes_in_it_is_taken_whatever_his_umask(cache):
+    previous = os.umask(0o002)
+    try:
+        for _ in range(2):
+            path = cache_path("openvino", "key", "description.json")
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            pathlib.Path(path).write_text("{}")
+    finally:
+        os.umask(previous)
+
+
+def test_a_model_elsewhere_does_not_care_for_the_cache(cache):
+    cache.mkdir()
+    cache.chmod(0o777)
+    copies.refuse_damaged("/data/model")
+    with pytest.raises(UnsafeCacheError):
+        copies.refuse_damaged(str(cache / "models" / "sha256-1" / "tree"))
+
+
 @pytest.mark.parametrize("mode", [0o777, 0o1777, 0o775, 0o722])
 @pytest.mark.parametrize("names", [(), ("models",), ("models", "sha256-1")])
 def test_a_cache_that_others_can_write_is_refused(cache, mode, names):
     cache.joinpath(*names).mkdir(parents=True)
+    cache.chmod(0o755)
     cache.joinpath(*names).chmod(mode)
     told = rf"can be written by others \(mode {mode & 0o777:o}"
     with pytest.raises(UnsafeCacheError, match=told):

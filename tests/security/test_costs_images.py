@@ -137,6 +137,11 @@ def test_compressed_notes_are_not_unpacked():
         assert within_limits(given_to_tensorflow, data, seconds=5) == png_with()
 
 
+def test_what_comes_after_the_end_of_a_png_is_no_chunk():
+    padded = png_with() + bytes(2 * 2**20)
+    assert png.without_notes(padded) == padded
+
+
 def test_a_png_of_millions_of_chunks_is_refused():
     data = png_with(png_chunk(b"IDAT", b"") * MIB)
     with pytest.raises(UnsupportedImageError, match="a PNG of more than 100,000 chunks"):

@@ -35,6 +35,8 @@ def without_notes(data: bytes) -> bytes:
         if at + _AROUND > len(data):
             break
         length, kind = _HEAD.unpack_from(data, at)
+        if kind == b"IEND":  # what comes after it is no chunk
+            break
         if kind[0] & _ANCILLARY and kind != _NEEDED and at + _AROUND + length <= len(data):
             kept.append(data[start:at])
             start = at + _AROUND + length

@@ -28,7 +28,7 @@ def with_features(record: bytes, names: Collection[str] | None) -> bytes | None:
 
     Args:
       record: a serialised Example.
-      names: the features that are wanted; None: all.
+      names: the features that are wanted; None: all but overlong ones.
 
     Raises:
       OverlongListError: one of them is a list of more than a megabyte.
@@ -53,8 +53,14 @@ def with_features(record: bytes, names: Collection[str] | None) -> bytes | None:
                     elif field == 2:
                         values.append((at, to))
                 if wanted is None or key in wanted:
-                    for at, to in values:
-                        _check_lists(walk, at, to, key)
+                    try:
+                        for at, to in values:
+                            _check_lists(walk, at, to, key)
+                    except OverlongListError:
+                        if wanted is not None:
+                            raise
+                        dropped += entry_end - entry
+                        continue
                     entries += [b"\x0a", _varint(entry_end - entry), view[entry:entry_end]]
                 else:
                     dropped += entry_end - entry

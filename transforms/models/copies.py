@@ -18,7 +18,7 @@ from collections.abc import Iterator
 
 from transforms import storage
 from transforms.machine import entries
-from transforms.machine.cache import cache_path
+from transforms.machine.cache import cache_path, cache_root
 from transforms.models import archives, downloads
 
 
@@ -50,8 +50,9 @@ def refuse_damaged(path: str) -> None:
     Raises:
       DamagedEntryError: it has changed since it was put there.
     """
-    models = cache_path("models")
+    models = os.path.join(cache_root(), "models")
     if path.startswith(models + os.sep):
+        cache_path("models")
         _refuse_damaged(os.path.join(models, os.path.relpath(path, models).split(os.sep)[0]))
 
 

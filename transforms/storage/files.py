@@ -241,6 +241,13 @@ def arrow_input(path: str, directories: int = 0) -> Iterator[pa.NativeFile]:
       path: a local one is opened as `open_unlinked` does it.
       directories: how many of its directories may be no links either.
     """
-    opened = open_unlinked(path, directories) if is_local(path) else open_input(path)
-    with opened as file, pa.PythonFile(file, mode="r") as arrow_file:
+    if is_local(path):
+        # Arrow's threads read it then without Python, which may be at its end by that time.
+        with (
+            open_unlinked(path, directories) as file,
+            pa.OSFile(f"/dev/fd/{file.fileno()}", "rb") as arrow_file,
+        ):
+            yield arrow_file
+        return
+    with open_input(path) as file, pa.PythonFile(file, mode="r") as arrow_file:
         yield arrow_file
