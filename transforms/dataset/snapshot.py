@@ -157,7 +157,7 @@ def open_features(directory: str) -> ds.Dataset:
     Raises:
       FileNotFoundError: no run has finished in the directory yet.
     """
-    return _dataset(directory, _finished_snapshot(directory))
+    return _dataset(directory, _finished_snapshot(directory), follows=True)
 
 
 def load_features(directory: str, columns: Sequence[str] | None = None) -> pa.Table:
@@ -173,7 +173,7 @@ def load_features(directory: str, columns: Sequence[str] | None = None) -> pa.Ta
     while True:
         snapshot = _finished_snapshot(directory)
         try:
-            return _dataset(directory, snapshot).to_table(columns and list(columns))
+            return _dataset(directory, snapshot, follows=False).to_table(columns and list(columns))
         except FileNotFoundError:  # deleted by a run that has finished since
             if read_snapshot(directory).generation == snapshot.generation:
                 raise
@@ -186,7 +186,11 @@ def _finished_snapshot(directory: str) -> Snapshot:
     return snapshot
 
 
-def _dataset(directory: str, snapshot: Snapshot) -> ds.Dataset:
+def _dataset(directory: str, snapshot: Snapshot, follows: bool) -> ds.Dataset:
+    """The parts of a snapshot; if `follows`, also where a later run has moved them to.
+
+    Arrow's threads call Python then, and may end the process with an abort where it ends meanwhile.
+    """
     if not snapshot.parts:
         return ds.dataset(pa.table({}))
     if storage.is_local(directory):
@@ -194,5 +198,7 @@ def _dataset(directory: str, snapshot: Snapshot) -> ds.Dataset:
     else:
         filesystem, root = pyarrow.fs.FileSystem.from_uri(directory)
     paths = [storage.join(root, name) for name in snapshot.parts]
-    files = pyarrow.fs.PyFileSystem(SnapshotFiles(filesystem, root, snapshot.generation))
-    return ds.dataset(paths, filesystem=files, format="parquet")
+    if follows:
+        handler = SnapshotFiles(filesystem, root, snapshot.generation)
+        filesystem = pyarrow.fs.PyFileSystem(handler)
+    return ds.dataset(paths, filesystem=filesystem, format="parquet")
