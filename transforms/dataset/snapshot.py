@@ -18,7 +18,7 @@ import pyarrow.fs
 
 from transforms import storage
 from transforms.dataset.layout import SNAPSHOT_FILE, is_of_dataset
-from transforms.dataset.own_files import file_checksum
+from transforms.dataset.own_files import file_checksum, refuse_links
 from transforms.dataset.replaced import SnapshotFiles
 from transforms.dataset.stored_json import check_kinds, is_count, is_text, object_of, parse_object
 from transforms.errors import UserError
@@ -169,9 +169,11 @@ def load_features(directory: str, columns: Sequence[str] | None = None) -> pa.Ta
 
     Raises:
       FileNotFoundError: no run has finished in the directory yet, or a part is missing.
+      UserError: something else than a file lies there under the name of one.
     """
     while True:
         snapshot = _finished_snapshot(directory)
+        refuse_links(directory)
         try:
             return _dataset(directory, snapshot, follows=False).to_table(columns and list(columns))
         except FileNotFoundError:  # deleted by a run that has finished since
