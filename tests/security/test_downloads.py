@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import http.server
 import ipaddress
@@ -10,7 +9,7 @@ import pathlib
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from cryptography import x509
@@ -18,55 +17,21 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.helpers.commands import PATIENCE_SECONDS
+from tests.helpers.web import Answer, Loopback
 from transforms.models import downloads, web
 from transforms.models.downloads import DownloadError, UnreachableError, download_url
-
-Answer = Callable[[http.server.BaseHTTPRequestHandler], None]
 
 BODY = b"model" * 100
 
 
-class Server:
-    """Answers each path as it is told, on one of this machine's loopback addresses."""
-
-    def __init__(self, address: str):
-        self.answers: dict[str, Answer] = {}
-        self.asked: list[str] = []
-        self.closing = threading.Event()
-        server = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                server.asked.append(self.path)
-                with contextlib.suppress(OSError):
-                    server.answers[self.path](self)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = http.server.ThreadingHTTPServer((address, 0), Handler)
-        self.server.daemon_threads = True
-        self.url = f"http://{address}:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, args=[0.01], daemon=True).start()
-
-    def serves(self, path: str, answer: Answer) -> str:
-        self.answers[path] = answer
-        return self.url + path
-
-    def close(self) -> None:
-        self.closing.set()
-        self.server.shutdown()
-        self.server.server_close()
-
-
 @pytest.fixture
-def servers(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Server, Server]]:
+def servers(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Loopback, Loopback]]:
     """Two machines: what is at 127.0.0.2 counts as public here."""
     monkeypatch.setattr(downloads, "RETRY_WAITS_SECONDS", ())
     monkeypatch.setenv("NO_PROXY", "*")
     kind_of = web.kind_of
     monkeypatch.setattr(web, "kind_of", lambda at: kind_of("8.8.8.8" if at == "127.0.0.2" else at))
-    both = Server("127.0.0.2"), Server("127.0.0.1")
+    both = Loopback("127.0.0.2"), Loopback("127.0.0.1")
     yield both
     for server in both:
         server.close()
@@ -98,7 +63,7 @@ def refused(url: str, path: pathlib.Path, **named: bool) -> str:
 
 
 def test_a_public_server_does_not_send_us_to_this_machine(
-    servers: tuple[Server, Server], tmp_path: pathlib.Path
+    servers: tuple[Loopback, Loopback], tmp_path: pathlib.Path
 ) -> None:
     public, near = servers
     hidden = near.serves("/hidden", sends)
@@ -126,7 +91,7 @@ def test_a_public_server_does_not_send_us_to_this_machine(
     ],
 )
 def test_no_server_sends_us_to_the_link_or_to_private_networks(
-    servers: tuple[Server, Server], tmp_path: pathlib.Path, target: str, kind: str
+    servers: tuple[Loopback, Loopback], tmp_path: pathlib.Path, target: str, kind: str
 ) -> None:
     for server in servers:
         url = server.serves("/model.tgz", redirects(target))
@@ -134,7 +99,7 @@ def test_no_server_sends_us_to_the_link_or_to_private_networks(
 
 
 def test_a_server_of_this_machine_may_redirect_within_it(
-    servers: tuple[Server, Server], tmp_path: pathlib.Path
+    servers: tuple[Loopback, Loopback], tmp_path: pathlib.Path
 ) -> None:
     public, near = servers
     url = near.serves("/model.tgz", redirects(near.serves("/there", sends)))
@@ -145,7 +110,9 @@ def test_a_server_of_this_machine_may_redirect_within_it(
 
 
 def test_a_name_that_means_another_address_by_now_is_refused(
-    servers: tuple[Server, Server], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    servers: tuple[Loopback, Loopback],
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     public, near = servers
     port = near.url.rpartition(":")[2]
@@ -192,9 +159,9 @@ def certificate(address: str, directory: pathlib.Path) -> str:
 
 
 @pytest.fixture
-def secure(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+def secure(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Loopback]:
     path = certificate("127.0.0.2", tmp_path)
-    server = Server("127.0.0.2")
+    server = Loopback("127.0.0.2")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(path)
     server.server.socket = context.wrap_socket(server.server.socket, server_side=True)
@@ -205,7 +172,9 @@ def secure(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
 
 
 def test_https_stays_https(
-    servers: tuple[Server, Server], secure: Server, tmp_path: pathlib.Path
+    servers: tuple[Loopback, Loopback],
+    secure: Loopback,
+    tmp_path: pathlib.Path,
 ) -> None:
     there = secure.serves("/there", sends)
     assert download_url(secure.serves("/model.tgz", redirects(there)), str(tmp_path / "file"))
@@ -217,7 +186,10 @@ def test_https_stays_https(
 
 
 def test_a_byte_now_and_then_does_not_last_for_ever_with_tls(
-    servers: object, secure: Server, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    servers: object,
+    secure: Loopback,
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(downloads, "MAX_SECONDS", 0.3)
     start = b"HTTP/1.1 200 OK\r\n\r\n"
@@ -226,7 +198,7 @@ def test_a_byte_now_and_then_does_not_last_for_ever_with_tls(
 
 
 def test_a_password_goes_to_the_server_that_it_is_for(
-    servers: tuple[Server, Server], tmp_path: pathlib.Path
+    servers: tuple[Loopback, Loopback], tmp_path: pathlib.Path
 ) -> None:
     public, _ = servers
     seen = []
@@ -246,7 +218,7 @@ def test_a_password_goes_to_the_server_that_it_is_for(
 # How long it takes
 
 
-def trickles(server: Server, start: bytes, piece: bytes) -> Answer:
+def trickles(server: Loopback, start: bytes, piece: bytes) -> Answer:
     """Sends a piece every hundredth of a second for ever."""
 
     def answer(handler: http.server.BaseHTTPRequestHandler) -> None:
@@ -269,7 +241,7 @@ def trickles(server: Server, start: bytes, piece: bytes) -> Answer:
     ids=["body", "no length", "chunks", "header", "redirect"],
 )
 def test_a_byte_now_and_then_does_not_last_for_ever(
-    servers: tuple[Server, Server],
+    servers: tuple[Loopback, Loopback],
     tmp_path: pathlib.Path,
     monkeypatch: pytest.MonkeyPatch,
     start: bytes,
@@ -286,7 +258,9 @@ def test_a_byte_now_and_then_does_not_last_for_ever(
 
 
 def test_what_did_not_come_in_time_may_come_another_time(
-    servers: tuple[Server, Server], tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+    servers: tuple[Loopback, Loopback],
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(downloads, "MAX_SECONDS", 0.0)
     with pytest.raises(UnreachableError):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import email.utils
 import hashlib
 import http.server
@@ -24,6 +23,7 @@ import pytest
 from apache_beam.io.filesystem import BeamIOError, FileMetadata, FileSystem
 
 from tests.helpers.commands import PATIENCE_SECONDS, start
+from tests.helpers.web import Answer, Loopback
 from transforms.errors import Parameter, UserError
 from transforms.machine import entries
 from transforms.models import downloads, loading, staging
@@ -101,48 +101,6 @@ def refusal(cache: pathlib.Path) -> Callable[..., str]:
 
 
 # A real HTTP server
-
-Answer = Callable[[http.server.BaseHTTPRequestHandler], None]
-
-
-class Loopback:
-    """An HTTP server on this machine whose answers a test writes down.
-
-    Attributes:
-      answers: for each path (without query), what comes first, second, …; the last one stays.
-      asked: path (with query) and headers of every request so far.
-    """
-
-    def __init__(self) -> None:
-        self.answers: dict[str, list[Answer]] = {}
-        self.asked: list[tuple[str, dict[str, str]]] = []
-        self.closing = threading.Event()
-        loopback = self
-
-        class Handler(http.server.BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                loopback.asked.append((self.path, dict(self.headers)))
-                answers = loopback.answers[self.path.split("?")[0]]
-                with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-                    (answers.pop(0) if len(answers) > 1 else answers[0])(self)
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, args=[0.01], daemon=True).start()
-
-    def serves(self, path: str, *answers: Answer) -> str:
-        """Sets what a path is answered; its URL."""
-        self.answers[path] = list(answers)
-        return self.url + path
-
-    def close(self) -> None:
-        self.closing.set()
-        self.server.shutdown()
-        self.server.server_close()
 
 
 @pytest.fixture
