@@ -33,7 +33,7 @@ _BYTES = "base64"
 _KINDS: dict[str, type[ImageBatch] | type[FeatureBatch]] = {
     kind.__name__: kind for kind in (ImageBatch, FeatureBatch)
 }
-_NUMBERS = "fiu"
+_NUMBERS = "biuf"
 
 
 class BatchCoder(beam.coders.Coder):
@@ -69,7 +69,7 @@ class BatchCoder(beam.coders.Coder):
         """The batch that `encode` was given.
 
         Raises:
-          Exception: it is none.
+          ValueError, KeyError, TypeError, struct.error: it is none.
         """
         at = _LENGTH.size + _LENGTH.unpack_from(encoded)[0]
         header = json.loads(encoded[_LENGTH.size : at])

@@ -529,7 +529,8 @@ def test_the_coder_gives_a_batch_back(tmp_path: pathlib.Path) -> None:
     whole[:] = b"GIF", b""
     undecoded = dataclasses.replace(decoded, images=whole)
     kept = image_batch("\udcff", b"\x00\xff", 1, [0.5, float("inf")], [b"a"], [], None)
-    for batch in (decoded, kept, undecoded, answered):
+    flags = dataclasses.replace(answered, features=np.eye(3, dtype=bool))
+    for batch in (decoded, kept, undecoded, answered, flags):
         again = BatchCoder().decode(BatchCoder().encode(batch))
         assert type(again) is type(batch)
         for name, value in vars(batch).items():
