@@ -26,6 +26,7 @@ SHARED_NAMES = {
     "open_reader": "the fixed interface of a kind of input",
     "create": "the fixed interface of a runner",
     "bundles_at_once": "the fixed interface of a runner",
+    "load_features": "a table of the format's own reader, and what consumers take made of it",
 }
 
 

@@ -181,6 +181,18 @@ def load_features(directory: str, columns: Sequence[str] | None = None) -> pa.Ta
                 raise
 
 
+def arrow_filesystem(directory: str) -> tuple[pyarrow.fs.FileSystem, str]:
+    """Arrow's own filesystem for an output, without Python in it, and the directory's path there.
+
+    Args:
+      directory: local or `gs://`, `s3://`, `hdfs://`.
+    """
+    if storage.is_local(directory):
+        return pyarrow.fs.LocalFileSystem(), storage.absolute(directory)
+    filesystem, root = pyarrow.fs.FileSystem.from_uri(directory)
+    return filesystem, root
+
+
 def _finished_snapshot(directory: str) -> Snapshot:
     snapshot = read_snapshot(directory)
     if snapshot.generation == 0:
@@ -195,10 +207,7 @@ def _dataset(directory: str, snapshot: Snapshot, follows: bool) -> ds.Dataset:
     """
     if not snapshot.parts:
         return ds.dataset(pa.table({}))
-    if storage.is_local(directory):
-        filesystem, root = pyarrow.fs.LocalFileSystem(), storage.absolute(directory)
-    else:
-        filesystem, root = pyarrow.fs.FileSystem.from_uri(directory)
+    filesystem, root = arrow_filesystem(directory)
     paths = [storage.join(root, name) for name in snapshot.parts]
     if follows:
         handler = SnapshotFiles(filesystem, root, snapshot.generation)
