@@ -1,0 +1,1 @@
+"""Fine-tuning: a published model and its head, trained together from images."""
