@@ -1,0 +1,1 @@
+"""A trained head and its extractor as files that other programs read."""
