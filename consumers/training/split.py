@@ -40,8 +40,8 @@ def split(labelled: Labelled, fraction: float, seed: int) -> Split:
       seed: of the order in which images are dealt, 0 or more.
 
     Raises:
-      UserError: the fraction is no such share; a class cannot be on both sides, as it has one image,
-        or all of its images are in one group.
+      UserError: the fraction is no such share; a class cannot be on both sides, as it has one
+        image, or all of its images are in one group.
 
     >>> ids = np.array(list("abcdef"), object)
     >>> targets, groups = np.array([0, 0, 0, 1, 1, 1]), np.array([0, 0, 1, 2, 3, 3])
@@ -65,8 +65,8 @@ def split(labelled: Labelled, fraction: float, seed: int) -> Split:
 def folds(labelled: Labelled, count: int, seed: int) -> np.ndarray:
     """The number of each image's fold, for cross-validation: int64 [n], below `count`.
 
-    Stratified and grouped as in `split`, but a class of few groups may be missing in some folds, and
-    be in one alone.
+    Stratified and grouped as in `split`, but a class of few groups may be missing in some folds,
+    and be in one alone.
     """
     units = _Units.of(labelled)
     return _dealt(units, np.full(count, 1 / count), seed)[units.of_image]
