@@ -35,17 +35,9 @@ def fingerprint(
     """
     kept = [str(column) for column in part_format.kept]
     names = "\n".join(part_format.class_names)
-    entries = {
-        "model": source.name if source.is_builtin else "SavedModel",
-        "model_sha256": model_sha256[:16],
-        "task": source.task,
+    entries = model_entries(source, model_sha256) | {
         "input": image.kind,
         "image_size": f"{image.height}x{image.width}" if image.kind == "pixels" else "as stored",
-        "signature": source.signature or "default",
-        "tags": "default" if source.tags is None else ",".join(source.tags) or "none",
-        "output_key": source.output_key or "default",
-        "pool": source.pool or "none",
-        "model_args": fingerprint_arguments(source.arguments),
         "pixels": image.pixels,
         "decode": image.decode,
         "resize": "bilinear",
@@ -61,9 +53,29 @@ def fingerprint(
         "version": options.version,
         "tfrecord_id_key": options.id_key or "FILE#INDEX",
     }
+    return tuple(sorted(entries.items()))
+
+
+def model_entries(source: ModelSource, model_sha256: str) -> dict[str, str]:
+    """Those of the model alone: which one, and how it is called.
+
+    Args:
+      source: the model.
+      model_sha256: of its files.
+    """
+    entries = {
+        "model": source.name if source.is_builtin else "SavedModel",
+        "model_sha256": model_sha256[:16],
+        "task": source.task,
+        "signature": source.signature or "default",
+        "tags": "default" if source.tags is None else ",".join(source.tags) or "none",
+        "output_key": source.output_key or "default",
+        "pool": source.pool or "none",
+        "model_args": fingerprint_arguments(source.arguments),
+    }
     # Later than outputs that lack them: only where they are not the default.
     if source.value_range != UNIT_RANGE:
         entries["value_range"] = range_text(source.value_range)
     if source.layout != "NHWC":
         entries["model_layout"] = source.layout
-    return tuple(sorted(entries.items()))
+    return entries

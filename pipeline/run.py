@@ -13,12 +13,10 @@ if __name__ == "__main__":  # first, as what is imported below may fail
 
 import os
 import sys
-import traceback
 from typing import NoReturn
 
 from pipeline import exit_codes
-from pipeline.terminal import interrupts, logs
-from pipeline.terminal.imports import import_failure
+from pipeline.terminal import ending, logs
 
 _HOW_TO_CONTINUE = "what is committed stays; the same command continues"
 
@@ -27,44 +25,17 @@ def main(argv: list[str] | None = None) -> int:
     """Runs the command line; returns the exit code."""
     argv = sys.argv[1:] if argv is None else argv
     logs.set_up(verbose="--verbose" in argv)
-    with interrupts.noticed(_HOW_TO_CONTINUE) as noticed:
-        try:
-            from pipeline import job
-            from pipeline.options.door import read_options
-            from pipeline.output.announcement import announced
-            from pipeline.terminal.errors import told
-            from transforms.errors import UserError
-
-            try:
-                options = read_options(argv)
-                with announced(options.output.directory):
-                    return job.run(options)
-            except UserError as error:
-                print(f"error: {told(error)}", file=sys.stderr)
-                return exit_codes.of_mistake(error)
-        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the exit code tells it
-            interrupts.let_last_words_appear()
-            if noticed.signal is not None:
-                interrupts.leave(noticed.signal, _HOW_TO_CONTINUE)
-            wrong = import_failure(error)
-            if wrong is not None:
-                print(f"error: {wrong}", file=sys.stderr)
-                return exit_codes.MISTAKE
-            _tell_failure(error, argv)
-            return exit_codes.FAILED
+    return ending.told_to_the_end(_run, argv, _HOW_TO_CONTINUE)
 
 
-def _tell_failure(error: BaseException, argv: list[str]) -> None:
-    from pipeline.terminal import failures
-    from transforms.storage.secrets import masked
+def _run(argv: list[str]) -> int:
+    from pipeline import job
+    from pipeline.options.door import read_options
+    from pipeline.output.announcement import announced
 
-    cause = failures.cause(error)
-    if "--verbose" in argv:
-        print(masked("".join(traceback.format_exception(error))), file=sys.stderr)
-    elif not cause.is_known and (kept := failures.keep_traceback(error)):
-        print(f"the traceback is in {kept}", file=sys.stderr)
-    stop = "" if cause.text.endswith("?") else ";"
-    print(f"failed: {cause.text}{stop} {_HOW_TO_CONTINUE}", file=sys.stderr)
+    options = read_options(argv)
+    with announced(options.output.directory):
+        return job.run(options)
 
 
 def command(argv: list[str] | None = None) -> NoReturn:

@@ -31,6 +31,26 @@ def log_probabilities(logits: np.ndarray) -> np.ndarray:
     return log_softmax(logits.astype(np.float64), axis=1)
 
 
+def probabilities_of(logits: np.ndarray, is_multi_label: bool) -> np.ndarray:
+    """Softmax of logits, or where an image may be of several classes their sigmoid.
+
+    Args:
+      logits: float [n, C].
+      is_multi_label: whether it may.
+
+    Returns:
+      float32 [n, C].
+
+    >>> probabilities_of(np.zeros((1, 2), np.float32), is_multi_label=False).tolist()
+    [[0.5, 0.5]]
+    """
+    if not is_multi_label:
+        return np.exp(log_probabilities(logits)).astype(np.float32)
+    from scipy.special import expit
+
+    return expit(logits.astype(np.float32))
+
+
 def label_losses(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """Log loss in nats of each label under a sigmoid: float and bool [n, C] to float64 [n, C]."""
     logits = logits.astype(np.float64)

@@ -61,6 +61,7 @@ def fine_tune(
     checkpoints: str,
     summaries: str | None,
     say: Callable[[str], None],
+    head_of: str = "",
 ) -> Tuned:
     """Trains all of a model and its head from images; the best epoch's weights are kept.
 
@@ -77,15 +78,16 @@ def fine_tune(
       checkpoints: a directory; the same call goes on from what it finds there.
       summaries: a directory for TensorBoard's logs.
       say: is given lines for the person who waits.
+      head_of: names what the head was made of; a head of the same name is taken for the same when
+        a killed call goes on. Empty: its weights are compared.
 
     Raises:
       UserError: there are no images, or none can be read; image size, model and head do not fit
         each other; the loss is no number any more; there is not enough memory for a batch; the
         checkpoint is damaged.
     """
-    return _Training(model, head, training, validation, image, options, checkpoints, say).run(
-        summaries
-    )
+    run = _Training(model, head, training, validation, image, options, checkpoints, say, head_of)
+    return run.run(summaries)
 
 
 class _Training:
@@ -101,6 +103,7 @@ class _Training:
         options: TuningOptions,
         checkpoints: str,
         say: Callable[[str], None],
+        head_of: str,
     ):
         import tensorflow as tf
 
@@ -121,7 +124,8 @@ class _Training:
         self._logits = networks.evaluation(self._network, self._size)
         self._state = TuningState()
         self._best = [variable.numpy() for variable in self._network.variables]
-        decides = what_decides(model, head, training, validation, image, options, self._best)
+        start = self._best[: -2 * len(head.layers)] if head_of else self._best
+        decides = what_decides(model, head, training, validation, image, options, start, head_of)
         self._file = CheckpointFile(checkpoints, decides)
         self._progress = StepProgress(say, self._steps, 0)
 

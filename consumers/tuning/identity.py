@@ -22,6 +22,7 @@ def what_decides(
     image: ImageSpec,
     options: TuningOptions,
     weights: Sequence[np.ndarray],
+    head_of: str,
 ) -> Iterator[str | bytes]:
     """Texts and bytes that are the same for two runs if their results are to be the same.
 
@@ -31,11 +32,14 @@ def what_decides(
       training, validation: by id, version and target.
       image: size and limits.
       options: but for `checkpoint_steps`.
-      weights: of model and head, before the first step.
+      weights: before the first step.
+      head_of: what the head was made of, where its weights are not among them: two fits may differ
+        in their last digits, and only the first one's are used.
     """
     called = model.source
     yield repr((dataclasses.replace(options, checkpoint_steps=1), image))
     yield repr((called.arguments, called.value_range, called.layout, called.pool))
+    yield head_of
     yield repr((called.output_key, head.dropout_rate, head.l1, head.l2))
     for images in (training, validation):
         yield str(len(images))

@@ -14,6 +14,7 @@ VERSION = f"{PROGRAM} {__version__}"
 VERBS = {
     "run": "images to feature vectors or logits in Parquet",
     "inspect": "what a model is, and whether a run can use it",
+    "train": "labelled vectors or images to a model that classifies images",
     "status": "how far a run is",
     "verify": "whether an output is whole and can be made again",
     "compact": "many small parts into few",

@@ -44,3 +44,27 @@ def fraction(text: str) -> float:
         if 0 <= float(text) <= 1:
             return float(text)
     raise argparse.ArgumentTypeError(f"{text} is not between 0 and 1")
+
+
+def from_zero(text: str) -> float:
+    """A finite number from 0."""
+    with contextlib.suppress(ValueError):
+        if 0 <= float(text) < float("inf"):
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text} is not a number from 0")
+
+
+def above_zero(text: str) -> float:
+    """A finite number above 0."""
+    with contextlib.suppress(ValueError):
+        if 0 < float(text) < float("inf"):
+            return float(text)
+    raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+
+
+def boolean(text: str) -> bool:
+    """`true` or `false`, as absl's flags have them."""
+    known = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
+    if text.lower() not in known:
+        raise argparse.ArgumentTypeError(f"{text} is neither true nor false")
+    return known[text.lower()]

@@ -12,12 +12,17 @@ from transforms.errors import Message, Parameter, UserError
 # Those whose flag has another name than the parameter.
 _FLAGS = {
     "arguments": "model_args",
+    "epochs": "train_epochs",
+    "fraction": "validation_split",
+    "l1": "l1_regularizer",
+    "l2": "l2_regularizer",
     "id_key": "tfrecord_id_key",
     "image_key": "tfrecord_image_key",
     "inputs": "input",
     "layout": "model_layout",
     "sha256": "model_sha256",
     "trusted": "trust_model",
+    "warmup": "warm_up",
 }
 
 

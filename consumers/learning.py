@@ -1,0 +1,152 @@
+"""From labelled vectors to a head, and how good it is: split, fit, calibrate, measure."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from consumers.head import Head
+from consumers.labelled import Labelled
+from consumers.report.calibration import temperature
+from consumers.report.evaluation import evaluate
+from consumers.report.metrics import Metrics
+from consumers.report.probabilities import logits_of, probabilities_of
+from consumers.report.suspects import label_suspects
+from consumers.training.checks import refuse_untrainable
+from consumers.training.duplicates import (
+    NEAR_DUPLICATE,
+    images_not_alone,
+    joined_groups,
+    near_duplicate_groups,
+)
+from consumers.training.fit import FittedHead, HeadOptions, fit_head
+from consumers.training.split import Split, split
+
+Say = Callable[[str], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How a head is made and measured.
+
+    Attributes:
+      head: how it is fitted.
+      held_out: share of each class that is measured with.
+      seed: of the split.
+      near_duplicate: cosine of two vectors from which their images are never on both sides.
+      precision_wanted: how often answers are to be right where the classifier may abstain.
+    """
+
+    head: HeadOptions
+    held_out: float = 0.2
+    seed: int = 0
+    near_duplicate: float = NEAR_DUPLICATE
+    precision_wanted: float = 0.95
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Learned:
+    """What came out.
+
+    Attributes:
+      labelled: all images, with the groups that were not torn apart.
+      sides: which of them were held out.
+      near_duplicates: how many images have another one that is almost the same.
+      fitted: the head as it was fitted.
+      head: that head at the temperature at which its probabilities are right on average.
+      metrics: of `head` on the images that were held out.
+      suspects: images with labels that are probably wrong, as `label_suspects` has them.
+    """
+
+    labelled: Labelled
+    sides: Split
+    near_duplicates: int
+    fitted: FittedHead
+    head: Head
+    metrics: Metrics
+    suspects: pa.Table
+
+
+def learn(labelled: Labelled, recipe: Recipe, say: Say) -> Learned:
+    """Fits a head on one side of the images and measures it on the other.
+
+    The temperature comes from the out-of-fold probabilities of the images that were learnt from, so
+    that what is held out is seen by nothing before it is measured with.
+
+    Args:
+      labelled: all images.
+      recipe: how.
+      say: is given lines for the person who waits.
+
+    Raises:
+      UserError: the images cannot be learnt from; the message names what is in the way.
+    """
+    refuse_untrainable(labelled)
+    groups = near_duplicate_groups(labelled.vectors, recipe.near_duplicate)
+    near_duplicates = images_not_alone(groups)
+    labelled = dataclasses.replace(labelled, groups=joined_groups(groups, labelled.groups))
+    sides = split(labelled, recipe.held_out, recipe.seed)
+    say(
+        f"{len(labelled.ids):,} images of {len(labelled.classes):,} classes: "
+        f"{len(sides.train):,} to learn from, {len(sides.held_out):,} held out; "
+        f"{near_duplicates:,} are near duplicates"
+    )
+    training = labelled.take(sides.train)
+    fitted = fit_head(training, recipe.head, say)
+    heat = _temperature(fitted, training)
+    del training
+    held_out = labelled.take(sides.held_out)
+    metrics = measure(fitted.head.logits(held_out.vectors), held_out, heat, recipe)
+    head = fitted.head.at_temperature(heat)
+    return Learned(
+        labelled,
+        sides,
+        near_duplicates,
+        fitted,
+        head,
+        metrics,
+        _suspects(labelled, sides, fitted.out_of_fold, head),
+    )
+
+
+def measure(logits: np.ndarray, held_out: Labelled, heat: float, recipe: Recipe) -> Metrics:
+    """How good logits are, before and at a temperature.
+
+    Args:
+      logits: float32 [n, C], as they are before it.
+      held_out: the images.
+      heat: the temperature.
+      recipe: says which precision is wanted.
+    """
+    return evaluate(
+        logits,
+        held_out.targets,
+        held_out.classes,
+        temperature=heat,
+        precision_wanted=recipe.precision_wanted,
+    )
+
+
+def _temperature(fitted: FittedHead, training: Labelled) -> float:
+    if fitted.out_of_fold is None:
+        return 1.0
+    known = np.isfinite(fitted.out_of_fold).all(1)
+    targets = training.targets[known]
+    return temperature(logits_of(fitted.out_of_fold[known], targets), targets)
+
+
+def _suspects(
+    labelled: Labelled, sides: Split, out_of_fold: np.ndarray | None, head: Head
+) -> pa.Table:
+    """Among all images: what is held out was not learnt from, either."""
+    shape = (len(labelled.ids), len(labelled.classes))
+    probabilities = np.full(shape, np.nan, np.float32)
+    if out_of_fold is not None:
+        probabilities[sides.train] = out_of_fold
+    held_out: Any = head.logits(labelled.vectors[sides.held_out])
+    probabilities[sides.held_out] = probabilities_of(held_out, labelled.is_multi_label)
+    return label_suspects(labelled.ids, labelled.targets, labelled.classes, probabilities)

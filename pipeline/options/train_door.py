@@ -1,0 +1,287 @@
+"""From the words of `pipeline.train` to the values that it works with."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from consumers.learning import Recipe
+from consumers.relearning import HeadLosses, TuningPlaces
+from consumers.training.fit import HeadOptions
+from consumers.tuning.options import Augmentation, TuningOptions
+from pipeline.options import model, training
+from pipeline.options.arguments import own_parser
+from pipeline.options.door import read_options
+from pipeline.options.parser import no_such_option, similar_option
+from pipeline.options.values import ModelOptions, RunOptions
+from transforms import storage
+from transforms.errors import UserError
+
+_MODEL_VALUES = (
+    "model",
+    "model_sha256",
+    "signature",
+    "tags",
+    "output_key",
+    "model_args",
+    "pool",
+    "task",
+    "image_size",
+    "value_range",
+    "model_layout",
+)
+_MODEL_SWITCHES = ("trust_model", "private_redirects")
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelOptions:
+    """Where the labels are.
+
+    Attributes:
+      column: of the features; None: `csv` or the folders.
+      csv: a local file; None: none.
+      group_column: of the features, or None.
+      is_multi_label: whether lines of `csv` add up.
+    """
+
+    column: str | None
+    csv: str | None
+    group_column: str | None
+    is_multi_label: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Tuning:
+    """How the model itself is trained.
+
+    Attributes:
+      options, losses, places: as of `relearn`.
+    """
+
+    options: TuningOptions
+    losses: HeadLosses
+    places: TuningPlaces
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainOptions:
+    """All of it.
+
+    Attributes:
+      words: the command line as it was typed.
+      features: directory of the vectors.
+      embedding: the run that makes them of `image_dir`; None: they are there.
+      image_dir: a directory with a folder for each class, as images are named by; or None.
+      labels, recipe: what to learn, and how.
+      tuning: how the model itself is trained; None: it is not.
+      model: what has made the vectors.
+      output: directory of the result; None: only `tflite` and `labels_file` are wanted.
+      overwrite: whether it is replaced.
+      tflite, labels_file: further files, or None.
+      accuracy_wanted: what is not written if it is less accurate; or None.
+      notes: what is to be said of options that have no effect.
+    """
+
+    words: tuple[str, ...]
+    features: str
+    embedding: RunOptions | None
+    image_dir: str | None
+    labels: LabelOptions
+    recipe: Recipe
+    tuning: Tuning | None
+    model: ModelOptions
+    output: str | None
+    overwrite: bool
+    tflite: str | None
+    labels_file: str | None
+    accuracy_wanted: float | None
+    notes: tuple[str, ...]
+
+
+def read_train_options(words: Sequence[str]) -> TrainOptions:
+    """The options of `pipeline.train`.
+
+    Raises:
+      UserError: one is missing, unknown, has an unusable value or does not go with another.
+      SystemExit: after `--help`.
+    """
+    parser = training.training_parser()
+    given, of_run = parser.parse_known_args(training.as_written_out(words))
+    _refuse_misspelt(of_run, parser)
+    _refuse_what_does_not_fit(given, of_run)
+    kept = _kept(given)
+    image_dir = None
+    embedding = None
+    if given.image_dir is not None:
+        image_dir = storage.absolute(given.image_dir)
+        embedding = read_options(_words_of_run(given, of_run, kept))
+    return TrainOptions(
+        words=tuple(words),
+        features=kept,
+        embedding=embedding,
+        image_dir=image_dir,
+        labels=LabelOptions(
+            given.label_column, given.labels_csv, given.group_column, given.multi_label
+        ),
+        recipe=Recipe(
+            head=_head(given),
+            held_out=given.validation_split,
+            seed=given.seed,
+            precision_wanted=given.wished_precision,
+            **({} if given.near_duplicates is None else {"near_duplicate": given.near_duplicates}),
+        ),
+        tuning=_tuning(given) if given.do_fine_tuning else None,
+        model=model.model_options(given),
+        output=given.output,
+        overwrite=given.overwrite,
+        tflite=given.tflite_output_file,
+        labels_file=given.labels_output_file,
+        accuracy_wanted=given.assert_accuracy_at_least,
+        notes=tuple(_notes(given)),
+    )
+
+
+def _refuse_misspelt(of_run: Sequence[str], parser: argparse.ArgumentParser) -> None:
+    """Words that `train` does not know may be options of `run`."""
+    own, runs = parser._option_string_actions, own_parser()._option_string_actions
+    for word in of_run:
+        flag = word.partition("=")[0]
+        if flag.startswith("--") and flag not in runs and similar_option(flag, own):
+            raise no_such_option(word, own)
+
+
+def _refuse_what_does_not_fit(given: argparse.Namespace, of_run: Sequence[str]) -> None:
+    if given.features_directory is None and given.image_dir is None:
+        raise UserError("give the directory of a run, or --image_dir with a folder for each class")
+    if given.features_directory is not None and given.image_dir is not None:
+        raise UserError(
+            "the vectors of these images are made anew; leave one of the two out",
+            subject=f"--image_dir and {given.features_directory}",
+        )
+    if given.output is None and not (given.tflite_output_file or given.labels_output_file):
+        raise UserError("--output is missing: give a directory for the SavedModel")
+    if given.image_dir is None:
+        if of_run:
+            raise UserError(
+                "is an option of run, and has an effect only with --image_dir", subject=of_run[0]
+            )
+        if given.do_fine_tuning:
+            raise UserError("--do_fine_tuning needs the images: give --image_dir")
+        if given.features_dir is not None:
+            raise UserError("--features_dir: belongs to --image_dir")
+    for name in ("label_column", "group_column"):
+        if given.image_dir is not None and getattr(given, name) is not None:
+            raise UserError(f"--{name}: with --image_dir the labels are the folders' names")
+    if given.label_column is not None and given.labels_csv is not None:
+        raise UserError("--label_column and --labels_csv: give one of them")
+    if given.multi_label and given.labels_csv is None:
+        raise UserError("--multi_label needs --labels_csv; a column of lists needs no flag")
+    if not 0 < given.validation_split < 1:
+        raise UserError(f"--validation_split {given.validation_split:g}: is not between 0 and 1")
+    if given.folds < 2:
+        raise UserError("--folds: from 2")
+
+
+def _beside(given: argparse.Namespace) -> str:
+    """What the names of directories beside the model begin with."""
+    return (given.output or given.tflite_output_file or given.labels_output_file).rstrip("/")
+
+
+def _kept(given: argparse.Namespace) -> str:
+    return given.features_directory or given.features_dir or f"{_beside(given)}-features"
+
+
+def _words_of_run(given: argparse.Namespace, of_run: Sequence[str], kept: str) -> list[str]:
+    """The command line of the run that makes the vectors."""
+    words = ["--input", given.image_dir, "--output", kept, "--label_from_parent", "--mode", "sync"]
+    for name in _MODEL_VALUES:
+        value = getattr(given, name)
+        words += [] if value is None else [f"--{name}={value}"]
+    words += [f"--{name}" for name in _MODEL_SWITCHES if getattr(given, name)]
+    return [*words, *of_run]
+
+
+# Flags by the names that what they set has for them.
+_OF_HEAD = {
+    "head": "kind",
+    "class_weight": "class_weight",
+    "folds": "folds",
+    "seed": "seed",
+    "train_epochs": "epochs",
+    "batch_size": "batch_size",
+    "learning_rate": "learning_rate",
+    "momentum": "momentum",
+    "dropout_rate": "dropout_rate",
+    "l1_regularizer": "l1",
+    "l2_regularizer": "l2",
+    "label_smoothing": "label_smoothing",
+    "hidden_units": "hidden_units",
+}
+_OF_TUNING = {
+    "seed": "seed",
+    "train_epochs": "epochs",
+    "batch_size": "batch_size",
+    "learning_rate": "learning_rate",
+    "momentum": "momentum",
+    "warm_up": "warmup",
+    "label_smoothing": "label_smoothing",
+    "patience": "patience",
+    "checkpoint_steps": "checkpoint_steps",
+}
+_OF_LOSSES = {"dropout_rate": "dropout_rate", "l1_regularizer": "l1", "l2_regularizer": "l2"}
+
+
+def _given(given: argparse.Namespace, names: Mapping[str, str]) -> dict[str, Any]:
+    """The values of flags that were given, by the names of what they set."""
+    values = {name: getattr(given, flag) for flag, name in names.items()}
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _head(given: argparse.Namespace) -> HeadOptions:
+    """Where the model is fine-tuned, too, the rates of training are those of fine-tuning."""
+    names = _OF_HEAD
+    if given.do_fine_tuning:
+        names = {flag: name for flag, name in names.items() if flag not in _OF_TUNING | _OF_LOSSES}
+        names |= {"seed": "seed"}
+    return HeadOptions(**_given(given, names))
+
+
+def _tuning(given: argparse.Namespace) -> Tuning:
+    augmentation = None
+    if given.do_data_augmentation:
+        names = [field.name for field in dataclasses.fields(Augmentation)]
+        augmentation = Augmentation(**_given(given, dict(zip(names, names, strict=True))))
+    values = {"label_smoothing": 0.1} | _given(given, _OF_TUNING)
+    return Tuning(
+        TuningOptions(augmentation=augmentation, **values),
+        HeadLosses(**_given(given, _OF_LOSSES)),
+        TuningPlaces(given.checkpoints or f"{_beside(given)}-checkpoints", given.summaries_dir),
+    )
+
+
+def _notes(given: argparse.Namespace) -> Iterator[str]:
+    """A line for each option that was given and has no effect."""
+    for name, why in training.WITHOUT_EFFECT.items():
+        if getattr(given, name) is not None:
+            yield f"--{name} has no effect any more: {why}"
+    at_work = {given.head}
+    if given.do_fine_tuning:
+        at_work |= {"fine-tuning"}
+        at_work |= {"augmentation"} if given.do_data_augmentation else set()
+    for name, takers in training.TAKEN_BY.items():
+        value = getattr(given, name)
+        is_given = value is not None and value != training.DEFAULTS.get(name)
+        if is_given and not at_work & set(takers):
+            yield f"--{name} has no effect here: it is for {_told(takers)}"
+
+
+def _told(takers: Sequence[str]) -> str:
+    flags = {
+        "mlp": "--head mlp",
+        "logistic": "--head logistic",
+        "fine-tuning": "--do_fine_tuning",
+        "augmentation": "--do_fine_tuning with --do_data_augmentation",
+    }
+    return " and ".join(flags[taker] for taker in takers)
