@@ -35,6 +35,7 @@ from transforms import storage
 from transforms.errors import Parameter, UserError, one_line
 from transforms.images.spec import ImageSpec
 from transforms.inputs.listing import list_images
+from transforms.machine.tensorflow_import import import_tensorflow
 from transforms.models.described import LABELS_NAME
 from transforms.models.source import ModelSource, files_sha256
 
@@ -62,6 +63,7 @@ def train(options: TrainOptions) -> int:
       UserError: the options, the images or their labels are wrong; no model was written.
     """
     say(*options.notes)
+    import_tensorflow()
     try:
         with _target(options) as directory:
             classifier, learned = _trained(options)

@@ -108,8 +108,9 @@ def read_train_options(words: Sequence[str]) -> TrainOptions:
       SystemExit: after `--help`.
     """
     parser = training.training_parser()
-    given, of_run = parser.parse_known_args(training.as_written_out(words))
+    own, of_run = _divided(training.as_written_out(words), parser)
     _refuse_misspelt(of_run, parser)
+    given = parser.parse_args(own)
     _refuse_what_does_not_fit(given, of_run)
     kept = _kept(given)
     image_dir = None
@@ -141,6 +142,26 @@ def read_train_options(words: Sequence[str]) -> TrainOptions:
         accuracy_wanted=given.assert_accuracy_at_least,
         notes=tuple(_notes(given)),
     )
+
+
+def _divided(
+    words: Sequence[str], parser: argparse.ArgumentParser
+) -> tuple[list[str], list[str]]:
+    """The words of `train` and, with the values behind them, the options that it does not have."""
+    own: list[str] = []
+    of_run: list[str] = []
+    known, runs = parser._option_string_actions, own_parser()._option_string_actions
+    goes_to = own
+    for word in words:
+        if word.startswith("--"):
+            flag = word.partition("=")[0]
+            goes_to = own if flag in known else of_run
+            goes_to.append(word)
+            if goes_to is of_run and flag in runs and runs[flag].nargs == 0:
+                goes_to = own  # a switch: what follows is no value of it
+        else:
+            goes_to.append(word)
+    return own, of_run
 
 
 def _refuse_misspelt(of_run: Sequence[str], parser: argparse.ArgumentParser) -> None:
