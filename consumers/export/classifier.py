@@ -16,8 +16,10 @@ from typing import Any
 from consumers.export.live import LiveExtractor, is_keras_model, open_extractor
 from consumers.head import Head
 from transforms.errors import UserError, one_line
-from transforms.models.described import LABELS_NAME, ModelDescription, write_description
+from transforms.models.described import ModelDescription, refuse_labels, write_description
 from transforms.models.source import ModelSource
+
+LABELS_NAME = "labels.txt"
 
 _ANSWER, _VECTOR = "logits", "feature_vector"
 
@@ -36,8 +38,9 @@ def save_classifier(
     which the head's is the default. It answers float32 [B, C]. It has `variables`,
     `trainable_variables` (the head's, and those that the extractor calls so) and
     `regularization_losses` (the extractor's own, and those of the head's kernels), and the
-    signature `serving_default` with one output, `logits`. `labels.txt` lies beside
-    `saved_model.pb` for people, and with `image_classifier.json` among the assets.
+    signature `serving_default` with one output, `logits`. The names of the classes lie for people
+    in `labels.txt` beside `saved_model.pb`, and among the assets, as `labels_file` of the object;
+    for this program with all else in `assets/image_classifier.json`.
 
     Args:
       directory: where to write; made if absent.
@@ -49,6 +52,7 @@ def save_classifier(
       UserError: the extractor cannot be used, as in `open_extractor`, or does not fit the head.
       ValueError: `description` does not fit the head, or a class's name is none.
     """
+    refuse_labels(description.labels)
     classes = len(head.layers[-1].bias)
     if (description.task, len(description.labels)) != ("classification", classes):
         raise ValueError(f"{len(description.labels)} labels for {classes} logits")
@@ -159,12 +163,14 @@ def _save(
         input_signature=[spec],
         autograph=False,
     )
-    with tempfile.TemporaryDirectory() as assets:
-        written = write_description(description, assets)
-        # Before the extractor, whose assets may have the same names: the first of them keeps it.
-        model.description_files = [tf.saved_model.Asset(path) for path in written]
-        if not is_keras_model(live.owner):  # whose variables are all that it has
-            model.extractor = live.owner
+    if not is_keras_model(live.owner):  # whose variables are all that it has
+        model.extractor = live.owner
+    with tempfile.TemporaryDirectory() as made:
+        labels = os.path.join(made, LABELS_NAME)
+        if description.labels:
+            with open(labels, "w", encoding="utf-8", newline="\n") as file:
+                file.writelines(f"{label}\n" for label in description.labels)
+            model.labels_file = tf.saved_model.Asset(labels)
         try:
             tf.saved_model.save(model, directory, signatures={"serving_default": serve})
         except (AssertionError, ValueError, TypeError, tf.errors.OpError) as error:
@@ -173,7 +179,8 @@ def _save(
                 subject="the extractor",
             ) from error
         if description.labels:
-            shutil.copy(os.path.join(assets, LABELS_NAME), os.path.join(directory, LABELS_NAME))
+            shutil.copy(labels, directory)
+    write_description(description, directory)
 
 
 def _traced(answer: Callable[[Any, bool, Any], Any], spec: Any, dropout_rate: float) -> Any:

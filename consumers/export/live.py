@@ -18,32 +18,39 @@ from transforms.models.source import ModelSource
 
 
 class LiveExtractor(Protocol):
-    """What an extractor has, whoever made it.
-
-    Attributes:
-      call: from images, a float32 tensor [B, H, W, 3] in [0, 1], and `training`, a Python bool, to
-        vectors, float32 [B, N]; it can be traced.
-      variables: all tf.Variables that it depends on.
-      trainable_variables: those of them that training may change.
-      regularization_losses: functions of no arguments, each giving a scalar.
-      owner: the loaded object: keeps the variables alive, and what else it needs.
-      height, width: of the images in pixels, where it fixes them, else None.
-    """
+    """What an extractor has, whoever made it."""
 
     @property
-    def call(self) -> Callable[[Any, bool], Any]: ...
+    def call(self) -> Callable[[Any, bool], Any]:
+        """From images and `training` to vectors; it can be traced.
+
+        Images are float32 [B, H, W, 3] in [0, 1], `training` is a Python bool, vectors are float32
+        [B, N].
+        """
+
     @property
-    def variables(self) -> Sequence[Any]: ...
+    def variables(self) -> Sequence[Any]:
+        """All tf.Variables that it depends on."""
+
     @property
-    def trainable_variables(self) -> Sequence[Any]: ...
+    def trainable_variables(self) -> Sequence[Any]:
+        """Those of them that training may change."""
+
     @property
-    def regularization_losses(self) -> Sequence[Callable[[], Any]]: ...
+    def regularization_losses(self) -> Sequence[Callable[[], Any]]:
+        """Functions of no argument, each giving a float32 scalar."""
+
     @property
-    def owner(self) -> Any: ...
+    def owner(self) -> Any:
+        """The loaded object: keeps the variables alive, and what else the call needs."""
+
     @property
-    def height(self) -> int | None: ...
+    def height(self) -> int | None:
+        """Of the images in pixels, where it is fixed."""
+
     @property
-    def width(self) -> int | None: ...
+    def width(self) -> int | None:
+        """Of the images in pixels, where it is fixed."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -77,14 +84,14 @@ def open_extractor(source: ModelSource) -> OpenedExtractor:
             subject=source.subject,
         )
     owner = loaded.owner
+    known: Any = None
+    training: Callable[[Any, bool], Any] | None = None
     if source.is_keras_file:
         known, training = owner, _keras_training(owner, source, loaded)
     elif loaded.function == "__call__":
         known, training = owner, _training(owner, source, loaded)
-    else:
-        known, training = None, None
     return OpenedExtractor(
-        call=_in_batches(training or (lambda images, training: loaded.call(images)), loaded),
+        call=_in_batches(training or (lambda images, _: loaded.call(images)), loaded),
         variables=_variables(owner),
         trainable_variables=[_raw(v) for v in getattr(known, "trainable_variables", ())],
         regularization_losses=_losses(known),
@@ -102,9 +109,9 @@ def is_keras_model(owner: Any) -> bool:
 def _training(
     owner: Any, source: ModelSource, loaded: LoadedModel
 ) -> Callable[[Any, bool], Any] | None:
-    """The function of a callable SavedModel that takes `training`; None: it does not, or it may not.
+    """The function of a callable SavedModel that takes `training`; None: it does not.
 
-    One that was saved without a trace for training is called as for inference.
+    Nor does one that was saved without a trace for training, or whose `training` is an argument.
     """
     import tensorflow as tf
 
@@ -190,15 +197,19 @@ def _raw(variable: Any) -> Any:
 
 
 def _losses(known: Any) -> list[Callable[[], Any]]:
-    """The functions that give the regularisation losses of a Reusable SavedModel or a Keras model."""
+    """What gives the regularisation losses of a Reusable SavedModel or of a Keras model."""
     if known is None:
         return []
     if not is_keras_model(known):
         return list(getattr(known, "regularization_losses", ()))
-    if hasattr(known, "_flatten_layers"):  # Keras 2, which keeps the functions
-        return [loss for layer in known._flatten_layers() for loss in layer._callable_losses]
-    return [
+    of_variables: list[Callable[[], Any]] = [  # Keras 3
         functools.partial(variable.regularizer, variable)
         for variable in known.trainable_variables
-        if variable.regularizer is not None
+        if getattr(variable, "regularizer", None) is not None
     ]
+    of_layers = [  # Keras 2, which has no public name for them
+        loss
+        for layer in getattr(known, "submodules", ())
+        for loss in getattr(layer, "_callable_losses", ())
+    ]
+    return of_variables or of_layers

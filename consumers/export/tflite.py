@@ -1,4 +1,4 @@
-"""A classifier's TFLite file, for phones and boards, and how far its logits are from TensorFlow's."""
+"""A classifier as a TFLite file, and how far its logits are from TensorFlow's."""
 
 from __future__ import annotations
 

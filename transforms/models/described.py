@@ -1,8 +1,8 @@
 """What a model says of itself: its classes, what makes scores of its logits, its size of images.
 
-Two files among a SavedModel's assets, which TensorFlow's loader keeps when it saves a model again:
-`image_classifier.json`, one JSON object, and `labels.txt`, the names of the classes, one a line in
-the order of the logits. What lies elsewhere in the model's directory is for people and is not read.
+It is one JSON object in the file `image_classifier.json` among a SavedModel's assets. TensorFlow
+knows nothing of it: a model that is loaded, changed and saved again by others does not say what is
+true no longer. Other files with the names of the classes are for people, and are not read.
 What a publisher has written is data: no link is followed, and size, names and numbers have limits.
 """
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from transforms.errors import UserError, one_line
@@ -18,13 +19,11 @@ from transforms.models import builtin
 from transforms.models.source import ModelSource, Task
 from transforms.storage.paths import UnusableFileError, read_unlinked
 
-DESCRIPTION_NAME, LABELS_NAME = "image_classifier.json", "labels.txt"
-ASSETS_DIRECTORY = "assets"  # of a SavedModel; TensorFlow's name
+DESCRIPTION = "assets/image_classifier.json"
 FORMAT = 1
 
 _MOST_LABELS = 1_000_000
-_MOST_LABELS_BYTES = 2**25
-_MOST_DESCRIPTION_BYTES = 2**14
+_MOST_BYTES = 2**25
 _LARGEST_SIDE = 2**15
 
 
@@ -63,58 +62,51 @@ def read_description(source: ModelSource) -> ModelDescription | None:
         return _of_builtin(source.task)
     if source.is_keras_file:
         return None
-    text = _read(source, DESCRIPTION_NAME, _MOST_DESCRIPTION_BYTES)
-    if text is None:
+    path = os.path.join(source.local_path(), DESCRIPTION)
+    try:
+        text = read_unlinked(path, _MOST_BYTES, directories=1).decode("utf-8")
+        return _parsed(text)
+    except FileNotFoundError:
         return None
-    try:
-        found, count = _parsed(text)
-    except ValueError as error:
-        raise _damaged(source, DESCRIPTION_NAME, str(error)) from error
-    if found.task == "feature_vector":
-        return found
-    listed = _read(source, LABELS_NAME, _MOST_LABELS_BYTES)
-    if listed is None:
-        raise _damaged(source, LABELS_NAME, "it is missing")
-    labels = tuple(listed.removesuffix("\n").split("\n"))
-    try:
-        refuse_labels(labels)
-    except ValueError as error:
-        raise _damaged(source, LABELS_NAME, str(error)) from error
-    if len(labels) != count:
-        told = f"{len(labels)} names, but {DESCRIPTION_NAME} says {count}"
-        raise _damaged(source, LABELS_NAME, told)
-    return dataclasses.replace(found, labels=labels)
+    except UnicodeDecodeError as error:
+        raise _damaged(source, "it is no UTF-8") from error
+    except UnusableFileError as error:
+        if not os.path.lexists(path):  # a model of somebody else, whose `assets` is a link
+            return None
+        raise _damaged(source, error.problem) from error
+    except (OSError, ValueError) as error:
+        raise _damaged(source, one_line(error)) from error
 
 
-def write_description(description: ModelDescription, directory: str) -> list[str]:
-    """Writes the files of a description into a directory; their paths, `image_classifier.json` last.
+def write_description(description: ModelDescription, directory: str) -> None:
+    """Writes it into a SavedModel.
+
+    Args:
+      description: what the model is to say.
+      directory: of the SavedModel.
 
     Raises:
-      ValueError: a class name is none.
-      OSError: they cannot be written.
+      ValueError: a class's name is none.
+      OSError: it cannot be written.
     """
+    refuse_labels(description.labels)
     facts = {
         "format": FORMAT,
+        "program": description.program,
         "task": description.task,
-        "labels": len(description.labels),
+        "image_size": list(description.image_size),
         "activation": description.activation,
         "multi_label": description.is_multi_label,
-        "image_size": list(description.image_size),
-        "program": description.program,
+        "labels": list(description.labels),
     }
-    texts = {DESCRIPTION_NAME: json.dumps(facts, indent=2) + "\n"}
-    if description.task == "classification":
-        refuse_labels(description.labels)
-        texts = {LABELS_NAME: "".join(f"{label}\n" for label in description.labels)} | texts
-    paths = [os.path.join(directory, name) for name in texts]
-    for path, text in zip(paths, texts.values(), strict=True):
-        with open(path, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-    return paths
+    path = os.path.join(directory, DESCRIPTION)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w", encoding="utf-8", newline="\n") as file:
+        file.write(json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
 
 
-def refuse_labels(labels: tuple[str, ...]) -> None:
-    """Raises a ValueError that names what cannot be a class's name: one line, no control characters.
+def refuse_labels(labels: Sequence[str]) -> None:
+    """Raises a ValueError that names what cannot be a class's name: it is one line of text.
 
     >>> refuse_labels(("cat", "tabby\\ncat"))
     Traceback (most recent call last):
@@ -148,35 +140,19 @@ def _of_builtin(task: Task) -> ModelDescription:
     )
 
 
-def _read(source: ModelSource, name: str, most: int) -> str | None:
-    path = os.path.join(source.local_path(), ASSETS_DIRECTORY, name)
-    try:
-        return read_unlinked(path, most, directories=1).decode("utf-8")
-    except FileNotFoundError:
-        return None
-    except UnicodeDecodeError as error:
-        raise _damaged(source, name, "it is no UTF-8") from error
-    except UnusableFileError as error:
-        if not os.path.lexists(path):  # a model of somebody else, whose `assets` is a link
-            return None
-        raise _damaged(source, name, error.problem) from error
-    except OSError as error:
-        raise _damaged(source, name, one_line(error)) from error
-
-
-def _damaged(source: ModelSource, name: str, problem: str) -> UserError:
+def _damaged(source: ModelSource, problem: str) -> UserError:
     return UserError(
-        f"{ASSETS_DIRECTORY}/{name}, in which the model describes itself, cannot be used: "
-        f"{problem}; take it out of the model, or get the model anew",
+        f"{DESCRIPTION}, in which the model describes itself, cannot be used: {problem}; get the "
+        "model anew, or take this file out of it",
         subject=source.subject,
     )
 
 
-def _parsed(text: str) -> tuple[ModelDescription, int]:
-    """The description without its labels, and how many there must be.
+def _parsed(text: str) -> ModelDescription:
+    """The description that a text is.
 
     Raises:
-      ValueError: the text is no such description.
+      ValueError: it is none.
     """
     try:
         found = json.loads(text)
@@ -184,30 +160,46 @@ def _parsed(text: str) -> tuple[ModelDescription, int]:
         raise ValueError("it is nested too deeply") from None
     if not isinstance(found, dict):
         raise ValueError("it is no object")
-    if found.get("format") != FORMAT:
-        told = "it has no format" if "format" not in found else "it is of another format"
-        raise ValueError(f"{told}; this program knows {FORMAT}")
-    is_classifier = found.get("task") == "classification"
-    activations = ("softmax", "sigmoid") if is_classifier else ("none",)
-    size, labels = found.get("image_size"), found.get("labels")
-    program = found.get("program")
-    wanted = {
-        "task": found.get("task") in ("feature_vector", "classification"),
-        "activation": found.get("activation") in activations,
-        "multi_label": found.get("multi_label") is (found.get("activation") == "sigmoid"),
-        "image_size": isinstance(size, list) and len(size) == 2 and all(map(_is_side, size)),
-        "labels": type(labels) is int and (1 if is_classifier else 0) <= labels <= _MOST_LABELS,
-        "program": isinstance(program, str) and program.isprintable() and len(program) <= 200,
-    }
-    for name, is_right in wanted.items():
-        if not is_right:
-            raise ValueError(f"{name} is missing" if name not in found else f"{name} is wrong")
-    facts: Any = found  # checked above
-    description = ModelDescription(
-        facts["task"], (), facts["activation"], (size[0], size[1]), facts["program"]
+    if "format" in found and found["format"] != FORMAT:
+        raise ValueError(f"it is of another format than {FORMAT}, of a later version")
+    for name, is_right in _KINDS.items():
+        if name not in found:
+            raise ValueError(f"{name} is missing")
+        if not is_right(found[name]):
+            raise ValueError(f"{name} is not as it should be")
+    task, activation, labels = found["task"], found["activation"], found["labels"]
+    is_classifier = task == "classification"
+    if is_classifier is not (activation != "none") or is_classifier is not bool(labels):
+        raise ValueError("task, activation and labels do not fit each other")
+    if found["multi_label"] is not (activation == "sigmoid"):
+        raise ValueError("activation and multi_label do not fit each other")
+    refuse_labels(labels)
+    height, width = found["image_size"]
+    return ModelDescription(task, tuple(labels), activation, (height, width), found["program"])
+
+
+def _is_line(found: Any) -> bool:
+    return isinstance(found, str) and found.isprintable() and len(found) <= 200
+
+
+def _is_size(found: Any) -> bool:
+    return (
+        isinstance(found, list)
+        and len(found) == 2
+        and all(type(side) is int and 1 <= side <= _LARGEST_SIDE for side in found)
     )
-    return description, facts["labels"]
 
 
-def _is_side(found: Any) -> bool:
-    return type(found) is int and 1 <= found <= _LARGEST_SIDE
+def _is_texts(found: Any) -> bool:
+    return isinstance(found, list) and all(isinstance(text, str) for text in found)
+
+
+_KINDS: dict[str, Callable[[Any], bool]] = {
+    "format": lambda found: type(found) is int,
+    "program": _is_line,
+    "task": lambda found: found in ("feature_vector", "classification"),
+    "image_size": _is_size,
+    "activation": lambda found: found in ("none", "softmax", "sigmoid"),
+    "multi_label": lambda found: isinstance(found, bool),
+    "labels": _is_texts,
+}
