@@ -104,7 +104,8 @@ def _run_command(options: Any, examination: Examination) -> str | None:
     words += ["--trust_model"] if options.trust_model else []
     words += ["--private_redirects"] if options.private_redirects else []
     is_free = loaded.kind == "pixels" and None in (loaded.height, loaded.width)
-    if is_free and (options.image_size is not None or options.model != builtin.NAME):
+    knows_size = examination.description.own is not None
+    if is_free and (options.image_size is not None or not knows_size):
         sizes = zip((loaded.height, loaded.width), builtin.IMAGE_SIZE, strict=True)
         usual = "x".join(str(size or default) for size, default in sizes)
         words += ["--image_size", options.image_size or usual]

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 
 from pipeline import PROGRAM, __version__
+from pipeline.classes import told_of_classes
 from pipeline.fingerprint import fingerprint
 from pipeline.options.model import stage_model
 from pipeline.options.values import (
@@ -28,7 +29,7 @@ from transforms.images.spec import ImageSpec
 from transforms.inputs import kept
 from transforms.inputs.examples import ExampleSpec
 from transforms.inputs.sampling import EXAMPLES_LOOKED_AT, FEW_EXAMPLES, look_at
-from transforms.models import builtin
+from transforms.models.described import read_description
 from transforms.models.loading import LoadedModel
 from transforms.models.source import ModelSource, files_sha256
 
@@ -144,19 +145,13 @@ def resolve(
 
 def _part_format(classes: ClassOptions, source: ModelSource, width: int) -> PartFormat:
     """The columns that follow from the model's answers."""
-    class_names = _class_names(classes, source, width)
-    activation = classes.activation or (
-        "softmax" if source.is_builtin and source.task == "classification" else "none"
-    )
-    top_k = classes.top_k
-    if top_k is None:
-        top_k = 5 if class_names else 0
+    told = told_of_classes(classes, source, width)
     return PartFormat(
         task=source.task,
         width=width,
-        top_k=min(top_k, width),
-        class_names=class_names,
-        activation=activation,
+        top_k=min(told.top_k, width),
+        class_names=told.names,
+        activation=told.activation,
         program=f"{PROGRAM} {__version__}",
     )
 
@@ -249,8 +244,9 @@ def _image_size(
         return asked
     if fixed[0] is not None and fixed[1] is not None:
         return fixed[0], fixed[1]
-    if source.is_builtin:
-        return builtin.IMAGE_SIZE
+    described = read_description(source)
+    if described is not None:
+        return described.image_size
     raise UserError(
         f"--model {source.name} takes images of any size; say with --image_size HxW which one "
         "it was trained for, for example --image_size 224x224"
@@ -274,22 +270,3 @@ def _try_engine(engine: engines.Engine, name: str, image: ImageSpec, batch_size:
     if width < 1:
         raise UserError(f"--model {name}: answers vectors of length 0")
     return width
-
-
-def _class_names(options: ClassOptions, source: ModelSource, classes: int) -> tuple[str, ...]:
-    if source.task != "classification":
-        return ()
-    path = options.names_file
-    if path is None:
-        return builtin.class_names() if source.is_builtin else ()
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            names = tuple(line.strip() for line in file.read().splitlines())
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--labels {path}: cannot be read: {one_line(error)}") from error
-    if len(names) != classes:
-        raise UserError(
-            f"--labels {path}: {len(names)} names, but the model gives {classes} logits; "
-            "there must be one name a line, in the order of the classes"
-        )
-    return names

@@ -9,10 +9,12 @@ from pipeline.terminal.errors import told
 from pipeline.terminal.streams import shown
 from pipeline.terminal.words import byte_count
 from transforms.examine.examination import Examination
+from transforms.models.described import ModelDescription
 from transforms.models.source import ModelSource
 from transforms.storage.secrets import masked
 
 _MOST_FREQUENT_OPS = 8
+_MOST_CLASSES = 10
 
 
 def model_json(
@@ -55,7 +57,8 @@ def model_table(source: ModelSource, examination: Examination, command: str | No
     doubts = f"; doubtful: {', '.join(warned)}" if warned else ""
     lines += ["", f"Follows TensorFlow Hub's image API: {verdict}{doubts}", ""]
     lines += [command] if command else ["run cannot use it, see above."]
-    if command and "classification" in command.split():
+    knows_classes = examination.description.own is not None
+    if command and "classification" in command.split() and not knows_classes:
         lines.append("(class names: --labels FILE, one a line; scores: --activation softmax)")
     return "\n".join(map(shown, lines))
 
@@ -75,6 +78,8 @@ def _facts(source: ModelSource, examination: Examination) -> list[tuple[str, str
         facts.append(("output", vectors if loaded.kind == "pixels" else "not tried"))
     if examination.classifier_hint and source.task != "classification":
         facts.append(("looks like", f"a classifier: {examination.classifier_hint}"))
+    if what.own is not None:
+        facts += _own_facts(what.own)
     for function in what.functions:
         inputs, outputs = (", ".join(map(str, t)) for t in (function.inputs, function.outputs))
         facts.append(("function", f"{function.name}({inputs}) -> {outputs}"))
@@ -89,6 +94,18 @@ def _facts(source: ModelSource, examination: Examination) -> list[tuple[str, str
     facts.append(("arguments", ", ".join(what.hyper_parameters) or "no hyper-parameters"))
     losses = what.regularization_losses
     facts.append(("regularisation", "not listed" if losses is None else f"{losses} losses"))
+    return facts
+
+
+def _own_facts(own: ModelDescription) -> list[tuple[str, str]]:
+    """What the model says of itself."""
+    facts = [("image size", "{}x{}".format(*own.image_size))]
+    if own.labels:
+        listed = ", ".join(own.labels[:_MOST_CLASSES])
+        more = len(own.labels) - _MOST_CLASSES
+        listed += f", and {more:,} more" if more > 0 else ""
+        kind = "several an image" if own.is_multi_label else "one an image"
+        facts.append(("classes", f"{len(own.labels):,}, {kind} ({own.activation}): {listed}"))
     return facts
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from transforms.models import trust
+from transforms.models.described import ModelDescription, read_description
 from transforms.models.source import ModelSource, files_state
 
 CALLABLE, KERAS_CALLABLE = "__call__", "call"
@@ -54,6 +55,7 @@ class Description:
       disk_bytes: size of the model's files.
       ops: how often each op type occurs in what loading and calling can run.
       forbidden: the ops that reach outside the model.
+      own: what it says of itself; None: nothing.
     """
 
     functions: tuple[Function, ...]
@@ -68,6 +70,7 @@ class Description:
     disk_bytes: int
     ops: Mapping[str, int]
     forbidden: tuple[str, ...]
+    own: ModelDescription | None = None
 
     @property
     def fine_tunable(self) -> bool:
@@ -105,6 +108,7 @@ def describe(source: ModelSource, owner: Any, report: trust.TrustReport) -> Desc
 
     Raises:
       OSError, ValueError: its files cannot be read.
+      UserError: what it says of itself is damaged.
     """
     arguments = _arguments(owner)
     parameters = _parameters(source, owner)
@@ -121,6 +125,7 @@ def describe(source: ModelSource, owner: Any, report: trust.TrustReport) -> Desc
         disk_bytes=_disk_bytes(source),
         ops=report.ops,
         forbidden=tuple(map(str, report.forbidden)),
+        own=read_description(source),
     )
 
 

@@ -77,6 +77,8 @@ def examine(source: ModelSource, image_size: tuple[int, int] | None = None) -> E
             owner, refusal = _owner_although(error, source), if_about_model(error)
     try:
         description = describe(source, owner, report)
+    except UserError:
+        raise
     except (OSError, ValueError) as error:
         raise UserError(f"cannot be read: {one_line(error)}", subject=source.subject) from error
     subject = probe(source, description, loaded, refusal, image_size)

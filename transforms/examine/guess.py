@@ -17,12 +17,16 @@ _NAMES = re.compile(r"logit|predict|probabilit|softmax|class|score", re.IGNORECA
 def classifier_hint(candidate: Candidate) -> str | None:
     """Why a model looks like a classifier; None: it does not.
 
-    That its answers are probabilities is told by calling it; else its output's name or length is
-    all that there is to go by.
+    It may say so itself. That its answers are probabilities is told by calling it; else its
+    output's name or length is all that there is to go by.
     """
     width = candidate.vector_width
     if width is None or candidate.loaded is None:
         return None
+    own = candidate.description.own
+    if own is not None:
+        classes = len(own.labels)
+        return f"it says so, and names its {classes:,} classes" if classes else None
     if candidate.loaded.function == "image_classification":
         return "its signature is image_classification"
     if width > 1:

@@ -109,7 +109,8 @@ def probe(
     image_size: tuple[int, int] | None,
 ) -> Candidate:
     """Calls the model for the first times: what it takes, and what else need not be tried."""
-    asked = image_size or builtin.IMAGE_SIZE
+    usual = description.own.image_size if description.own else builtin.IMAGE_SIZE
+    asked = image_size or usual
     if loaded is None or loaded.kind != "pixels":
         what = {"encoded": "encoded images", "example": "serialised tf.Examples"}
         refusal = refusal or UserError(
