@@ -51,11 +51,11 @@ def _spec(field: pa.Field) -> Any:
     if pa.types.is_fixed_size_list(kind):
         return tf.TensorSpec([None, kind.list_size], tf.float32)
     if pa.types.is_list(kind):
-        return tf.RaggedTensorSpec([None, None], _dtype(field.name, kind.value_type))
-    return tf.TensorSpec([None], _dtype(field.name, kind))
+        return tf.RaggedTensorSpec([None, None], _dtype(field, kind.value_type))
+    return tf.TensorSpec([None], _dtype(field, kind))
 
 
-def _dtype(column: str, kind: pa.DataType) -> Any:
+def _dtype(field: pa.Field, kind: pa.DataType) -> Any:
     import tensorflow as tf
 
     if pa.types.is_string(kind) or pa.types.is_binary(kind):
@@ -63,8 +63,8 @@ def _dtype(column: str, kind: pa.DataType) -> Any:
     if pa.types.is_integer(kind) or pa.types.is_floating(kind):
         return tf.as_dtype(kind.to_pandas_dtype())
     raise UserError(
-        f"TensorFlow has no {kind}; name the columns that you need",
-        subject=Parameter("columns", column),
+        f"TensorFlow has no {field.type}; name the columns that you need",
+        subject=Parameter("columns", field.name),
     )
 
 

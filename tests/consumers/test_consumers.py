@@ -10,8 +10,12 @@ from transforms.dataset import snapshot
 OUTPUT = ROOT / "tests" / "data" / "output_0_1_0"
 
 
-def test_features_are_read_by_the_snapshot_under_either_name() -> None:
-    assert consumers.load_features is transforms.snapshot.load_features is snapshot.load_features
-    table = consumers.load_features(str(OUTPUT), ["id", "feature_vector"])
+def test_features_of_an_earlier_version_are_read_by_either_door() -> None:
+    assert transforms.snapshot.load_features is snapshot.load_features
+    table = snapshot.load_features(str(OUTPUT), ["id", "feature_vector"])
     assert (table.num_rows, table.schema.field("feature_vector").type.list_size) == (5, 1280)
+    features = consumers.load_features(str(OUTPUT), ["id", "feature_vector"])
+    assert (len(features), features.width) == (5, 1280)
+    assert features.to_arrow().equals(table)
+    assert consumers.open_features is snapshot.open_features
     assert consumers.open_features(str(OUTPUT)).count_rows() == 5

@@ -9,11 +9,12 @@ from collections.abc import Callable
 import pyarrow as pa
 import pytest
 
-from consumers import load_features, load_warnings
+from consumers import load_warnings
 from pipeline import verify
 from tests.helpers.commands import Finished
 from tests.helpers.images import write_random_images
 from tests.helpers.records import Values, example, write_records
+from transforms.dataset.snapshot import load_features
 
 Run = Callable[..., Finished]
 
