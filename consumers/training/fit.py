@@ -46,7 +46,7 @@ class HeadOptions:
     l1: float = 0.0
     l2: float | None = None
     seed: int = 0
-    epochs: int = 50
+    epochs: int = 100
     batch_size: int = 128
     learning_rate: float = 0.001
     momentum: float | None = None

@@ -2,7 +2,7 @@
 
 Iterative stratification (Sechidis, Tsoumakas and Vlahavas, *On the Stratification of Multi-label
 Data*, 2011) with groups in the place of images: the rarest class that is left deals its groups, the
-largest first, each to the side that lacks most of that class. With one class an image and no groups
+largest first, each to the side that lacks the largest share of that class. With one class an image and no groups
 every side gets its share of every class to the image.
 """
 
@@ -117,6 +117,7 @@ def _dealt(units: _Units, shares: np.ndarray, seed: int) -> np.ndarray:
             having[of_class].append(unit)
             totals[of_class] += number
     wanted = [_apportioned(int(total), shares) for total in totals]
+    whole = [[max(number, 1) for number in wants] for wants in wanted]
     overall = [sum(side) for side in zip(*wanted, strict=True)]
     left = totals.tolist()
     sides = np.full(len(units.sizes), -1)
@@ -128,7 +129,7 @@ def _dealt(units: _Units, shares: np.ndarray, seed: int) -> np.ndarray:
         for unit in having[rarest]:
             if sides[unit] >= 0:
                 continue
-            side = max(range(len(shares)), key=lambda s: (wants[s], overall[s], -s))
+            side = _side(units.counts[unit][rarest], wants, whole[rarest], overall)
             sides[unit] = side
             for of_class, number in units.counts[unit].items():
                 wanted[of_class][side] -= number
@@ -136,6 +137,19 @@ def _dealt(units: _Units, shares: np.ndarray, seed: int) -> np.ndarray:
                 left[of_class] -= number
         open_classes = {of_class for of_class in open_classes if left[of_class]}
     return sides
+
+
+def _side(number: int, wants: list[int], whole: list[int], overall: list[int]) -> int:
+    """The side that a unit with `number` images of a class goes to.
+
+    By the share that a side still lacks, so that units of all sizes come to all sides, and not the
+    large ones to the larger side alone; by what it lacks where the unit is too large for any.
+    """
+    sides = range(len(wants))
+    fitting = [side for side in sides if wants[side] >= number]
+    if fitting:
+        return max(fitting, key=lambda side: (wants[side] / whole[side], overall[side], -side))
+    return max(sides, key=lambda side: (wants[side], overall[side], -side))
 
 
 def _apportioned(total: int, shares: np.ndarray) -> list[int]:
