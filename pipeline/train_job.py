@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 
 from consumers.classifier_files import Classifier, write_classifier
+from consumers.export.classifier import LABELS_NAME
 from consumers.export.directory import appears_at_once
 from consumers.export.tflite import to_tflite
 from consumers.features import Features, load_features
@@ -36,7 +37,6 @@ from transforms.errors import Parameter, UserError, one_line
 from transforms.images.spec import ImageSpec
 from transforms.inputs.listing import list_images
 from transforms.machine.tensorflow_import import import_tensorflow
-from transforms.models.described import LABELS_NAME
 from transforms.models.source import ModelSource, files_sha256
 
 _LABEL_COLUMN = "label"

@@ -18,6 +18,7 @@ from transforms.errors import Parameter, UserError
 # Numbers in vectors by classes: what a pass over the images costs. Above, fewer folds.
 _MUCH = 4e9
 _FOLDS_OF_MUCH = 3
+_LITTLE = 5e8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,16 +100,21 @@ def fit_head(
     strengths = options.strengths or STRENGTHS
     if options.l2 is not None:
         strengths = (options.l2,)
-    fitted = fit_logistic(
-        training,
-        strengths,
-        fold_count,
-        choosing,
-        options.class_weight,
-        options.seed,
-        options.l1,
-        progress,
-    )
+    from threadpoolctl import threadpool_limits
+
+    # On a busy machine the threads of BLAS wait for each other longer than a small product takes:
+    # a fit of 360 images took 30 s with two of them, and 1.4 s with one.
+    with threadpool_limits(1 if count * width * len(training.classes) < _LITTLE else None):
+        fitted = fit_logistic(
+            training,
+            strengths,
+            fold_count,
+            choosing,
+            options.class_weight,
+            options.seed,
+            options.l1,
+            progress,
+        )
     description = {
         "kind": "logistic",
         "class_weight": options.class_weight,

@@ -110,6 +110,8 @@ def training_step(
 ) -> Callable[..., Any]:
     """One step of gradient descent with momentum: `v ← m·v - rate·g; w ← w + v`, as Keras' SGD.
 
+    The gradient is scaled down to a norm, that of all variables together, where it is longer.
+
     Args:
       network: what is trained.
       velocities: a variable for each of `network.trainable_variables`, zero at the start.
@@ -145,8 +147,10 @@ def training_step(
         gradients = tape.gradient(
             loss, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
+        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
+        gradients, _ = tf.clip_by_global_norm(gradients, options.clip_norm)
         for variable, velocity, gradient in zip(variables, velocities, gradients, strict=True):
-            down = tf.cast(rate, variable.dtype) * tf.convert_to_tensor(gradient)
+            down = tf.cast(rate, variable.dtype) * gradient
             velocity.assign(tf.cast(options.momentum, variable.dtype) * velocity - down)
             variable.assign_add(velocity)
         return loss, penalty

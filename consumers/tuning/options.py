@@ -46,6 +46,8 @@ class TuningOptions:
       learning_rate: the highest, after the warm-up; it ends near 0.
       momentum: share of the last step that goes into the next one; below 1.
       warmup: share of all steps in which the learning rate rises to its height.
+      clip_norm: longest gradient, above 0. A head that is sure of itself on a network without batch
+        norms gives much longer ones in its first steps, after which nothing is learnt any more.
       label_smoothing: share of each target that is spread over all classes.
       patience: epochs without a lower validation loss after which training ends; None: never.
       augmentation: of the training images; None: they are seen as they are.
@@ -58,6 +60,7 @@ class TuningOptions:
     learning_rate: float = 0.005
     momentum: float = 0.9
     warmup: float = 0.1
+    clip_norm: float = 1.0
     label_smoothing: float = 0.0
     patience: int | None = 3
     augmentation: Augmentation | None = None
@@ -73,7 +76,6 @@ class TuningOptions:
                 raise UserError(
                     "must be from 0 to below 1", subject=Parameter(name, getattr(self, name))
                 )
-        if not self.learning_rate > 0:
-            raise UserError(
-                "must be over 0", subject=Parameter("learning_rate", self.learning_rate)
-            )
+        for name in ("learning_rate", "clip_norm"):
+            if not getattr(self, name) > 0:
+                raise UserError("must be over 0", subject=Parameter(name, getattr(self, name)))
