@@ -38,10 +38,10 @@ class CardFacts:
       held_out: share of the images that was held out, in (0, 1).
       group_column: images of one value of it are on one side of the split; None: not asked for.
       seed: of the split and of the training.
-      near_duplicates: images that have a near duplicate; they are on one side of the split.
+      near_duplicates: images that have a near duplicate; None: not looked for.
       duplicate_cosine: from which cosine of their vectors images are near duplicates.
       head: what was chosen for the training, such as `{"method": "logistic regression"}`.
-      suspects: labels that `label_suspects.csv` lists.
+      suspects: labels that `label_suspects.csv` lists; None: there is no such file.
       metrics: on the held-out images.
       versions: of the program and libraries, by name.
     """
@@ -57,10 +57,10 @@ class CardFacts:
     held_out: float
     group_column: str | None
     seed: int
-    near_duplicates: int
+    near_duplicates: int | None
     duplicate_cosine: float
     head: Mapping[str, Choice]
-    suspects: int
+    suspects: int | None
     metrics: Metrics
     versions: Mapping[str, str]
 
@@ -82,7 +82,8 @@ def model_card(facts: CardFacts) -> str:
 
 def _front(facts: CardFacts) -> str:
     labels = "any number of" if facts.metrics.is_multi_label else "one of"
-    how = "fine-tuned together with" if facts.is_fine_tuned else "used as it is, under"
+    how = "fine-tuned with" if facts.is_fine_tuned else "used as it is, under"
+    extractor, count = as_markdown(masked(facts.extractor)), len(facts.metrics.classes)
     size = "any size" if facts.image_size is None else "{} × {} pixels".format(*facts.image_size)
     return f"""\
 ---
@@ -95,12 +96,11 @@ tags:
 
 # {as_markdown(facts.name)}
 
-An image classifier as a Reusable SavedModel: from images (float32 [B, height, width, 3], RGB, values
-in [0, 1], {size}) to float32 [B, {len(facts.metrics.classes)}] logits. An image is of {labels} the
-{len(facts.metrics.classes)} classes in `labels.txt`, which are in the order of the logits.
+An image classifier as a Reusable SavedModel: from images (float32 [B, height, width, 3], RGB,
+values in [0, 1], {size}) to float32 [B, {count}] logits. An image is of {labels} the {count}
+classes in `labels.txt`, which are in the order of the logits.
 
-- Extractor of feature vectors: {as_markdown(masked(facts.extractor))}, {how} a head made for these \
-classes
+- Extractor of feature vectors: {extractor}, {how} a head made for these classes
 - Digest of the extractor: {as_markdown(facts.extractor_digest)}"""
 
 
@@ -108,24 +108,27 @@ def _training(facts: CardFacts) -> str:
     split = f"{_percent(facts.held_out)} of the images were held out, stratified by class"
     if facts.group_column is not None:
         split += f", with the images of one {as_markdown(facts.group_column)} on one side"
-    duplicates = (
-        f"{_counted(facts.near_duplicates, 'image has', 'images have')} a near duplicate (cosine of "
-        f"the feature vectors at least {facts.duplicate_cosine:g}); near duplicates are on one side"
-    )
-    chosen = [f"- {as_markdown(key)}: {_choice(value)}" for key, value in facts.head.items()]
     lines = [
         "## Training",
         "",
         f"- Data: {as_markdown(masked(facts.data))}",
-        f"- {_counted(facts.training_images, 'image', 'images')} trained on; the table below has "
-        "their classes",
+        f"- {_counted(facts.training_images, 'image', 'images')} trained on; the table of the "
+        "results has their classes",
         f"- Split: {split}; seed {facts.seed}",
-        f"- Near duplicates: {duplicates}",
-        f"- Doubtful labels: {facts.suspects}, in `label_suspects.csv`; they were trained on as "
-        "they are",
-        *chosen,
     ]
-    return "\n".join(lines)
+    if facts.near_duplicates is not None:
+        lines.append(
+            f"- {_counted(facts.near_duplicates, 'image has', 'images have')} a near duplicate "
+            f"(cosine of the vectors at least {facts.duplicate_cosine:g}), which is on the same "
+            "side of the split"
+        )
+    if facts.suspects is not None:
+        lines.append(
+            f"- {_counted(facts.suspects, 'label is', 'labels are')} doubtful: "
+            "`label_suspects.csv`; the training took all labels as they are"
+        )
+    chosen = [(as_markdown(key), _choice(value)) for key, value in facts.head.items()]
+    return "\n".join([*lines, "", *_table(("of the training", "chosen"), chosen)])
 
 
 def _intended_use(facts: CardFacts) -> str:

@@ -155,11 +155,6 @@ class Metrics:
         said |= self._of_several_labels() if self.is_multi_label else self._of_one_label()
         said["reliability"] = _bins(self.reliability)
         said["reliability_before_temperature_scaling"] = _bins(self.reliability_before)
-        said["classes"] = [_class_json(each, self.is_multi_label) for each in self.classes]
-        if not self.is_multi_label:
-            said["most_confused"] = [dataclasses.asdict(pair) for pair in self.confused]
-            matrix = self.confusion
-            said["confusion_matrix"] = None if matrix is None else matrix.tolist()
         return said
 
     def _of_one_label(self) -> dict[str, Any]:
@@ -174,6 +169,9 @@ class Metrics:
                 "correct_of_these": answered.part if answered else 0,
                 "coverage": self.abstention.coverage,
             },
+            "classes": [_class_json(each) for each in self.classes],
+            "most_confused": [dataclasses.asdict(pair) for pair in self.confused],
+            "confusion_matrix": None if self.confusion is None else self.confusion.tolist(),
         }
 
     def _of_several_labels(self) -> dict[str, Any]:
@@ -182,11 +180,12 @@ class Metrics:
             "mean_average_precision": self.mean_average_precision,
             "micro_average_precision": self.micro_average_precision,
             "hamming_loss": self.hamming_loss,
+            "classes": [_label_json(each, self.accuracy.whole) for each in self.classes],
         }
 
 
-def _class_json(each: ClassMetrics, is_multi_label: bool) -> dict[str, Any]:
-    said = {
+def _class_json(each: ClassMetrics) -> dict[str, Any]:
+    return {
         "class": each.name,
         "images": each.support,
         "predicted": each.predicted,
@@ -195,7 +194,16 @@ def _class_json(each: ClassMetrics, is_multi_label: bool) -> dict[str, Any]:
         "recall": each.recall,
         "f1": each.f1,
     }
-    return said | {"average_precision": each.average_precision} if is_multi_label else said
+
+
+def _label_json(each: ClassMetrics, images: int) -> dict[str, Any]:
+    """With the other three numbers of the class's own confusion matrix."""
+    return _class_json(each) | {
+        "false_positives": each.predicted - each.hits,
+        "false_negatives": each.support - each.hits,
+        "true_negatives": images - each.support - each.predicted + each.hits,
+        "average_precision": each.average_precision,
+    }
 
 
 def _bins(measured: Reliability) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ _CONTROLS = re.compile(
 # apostrophe, so that one in front always means that there is one to take off.
 _FORMULA = re.compile(r"\s*[=+\-@＝＋－＠']")
 # What CommonMark allows to be escaped, but for what means nothing within a line.
-_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#|~!$^:@])")
+_MARKDOWN = re.compile(r"([\\`*_{}\[\]()#|~!$^:@]|(?<=www)\.)", re.IGNORECASE)
 _LONGEST = 200
 
 
