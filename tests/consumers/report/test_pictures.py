@@ -86,7 +86,5 @@ def test_a_single_answer_has_a_reliability_diagram():
 
 
 def test_the_state_of_pyplot_is_not_touched():
-    backend = matplotlib.rcParams._get_backend_or_none()
     confusion_picture(np.eye(2, dtype=np.int64), ("a", "b"))
-    assert matplotlib.rcParams._get_backend_or_none() == backend
     assert Gcf.get_all_fig_managers() == []
