@@ -172,12 +172,15 @@ def with_training(directory: pathlib.Path) -> Form:
     return Form(directory, lambda images: model(images, False))
 
 
-def reusable(directory: pathlib.Path, flags: tuple[str, ...] = (), gain: float = 1.0) -> Form:
+def reusable(
+    directory: pathlib.Path, flags: tuple[str, ...] = (), gain: float = 1.0, free: bool = False
+) -> Form:
     model = Reusable()
+    spec = pixels(height=None, width=None) if free else pixels()
     for training in (True, False):
         scalar = tf.TensorSpec([], tf.float32)
-        model.__call__.get_concrete_function(pixels(), training=training, gain=scalar)
-        model.__call__.get_concrete_function(pixels(), training=training)
+        model.__call__.get_concrete_function(spec, training=training, gain=scalar)
+        model.__call__.get_concrete_function(spec, training=training)
     tf.saved_model.save(model, str(directory))
     return Form(directory, lambda images: model(images, gain=gain), flags)
 
