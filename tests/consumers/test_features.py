@@ -135,8 +135,8 @@ def test_a_filter_takes_rows_from_each_form(stored: tuple[str, np.ndarray]) -> N
     assert features.ids.tolist() == [f"{number:05d}" for number in rows]
     assert features.to_arrow()["id"].to_pylist() == features.ids.tolist()
     np.testing.assert_array_equal(features.to_numpy(), vectors[rows])
-    read = [batch["id"].to_pylist() for batch in features.batches(100)]
-    assert sum(read, []) == features.ids.tolist()
+    read = [image for batch in features.batches(100) for image in batch["id"].to_pylist()]
+    assert read == features.ids.tolist()
     assert features.to_torch()[-1]["id"] == f"{rows[-1]:05d}"
 
 
@@ -393,7 +393,7 @@ def test_parts_of_other_columns_are_named_with_the_column(tmp_path: pathlib.Path
     write_part(tmp_path, A, 0, 2, fingerprint=fingerprint)
     outputs.commit(tmp_path, B, 2)
     publish(tmp_path)
-    with pytest.raises(UserError, match="the column boxes is list<.*> in the first and not in"):
+    with pytest.raises(UserError, match=r"the column boxes is list<.*> in the first and not in"):
         consumers.load_features(str(tmp_path))
 
 
