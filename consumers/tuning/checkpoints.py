@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import json
 import re
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,6 +25,11 @@ from transforms.errors import UserError, one_line
 _NAME = re.compile(r"tuning-[0-9a-f]{16}\.npz")
 _STATE = "state"
 _MAX_STATE_BYTES = 64 * 2**20
+
+_DAMAGED = (
+    *(OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error, struct.error),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,7 +135,7 @@ class CheckpointFile:
             with storage.open_input(self.path) as file, np.load(file, allow_pickle=False) as found:
                 state = _state(found[_STATE])
                 arrays = [_like(found[f"v{at}"], array) for at, array in enumerate(like)]
-        except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, zlib.error) as error:
+        except _DAMAGED as error:
             raise UserError(
                 f"the checkpoint is damaged: {one_line(error)}; delete it to begin anew",
                 subject=self.path,

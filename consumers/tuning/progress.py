@@ -44,9 +44,14 @@ def score_line(score: EpochScore, epochs: int) -> str:
     """What an epoch gave, in one line.
 
     >>> score_line(EpochScore(1, 0.5, 0.1, 0.25, 0.9), 5)
-    'epoch 1 of 5: loss 0.5000, validation loss 0.2500, accuracy 90.0%'
+    'epoch 1 of 5: loss 0.4000 and 0.1000 of regularisation, validation loss 0.2500, accuracy 90.0%'
     """
-    began = f"epoch {score.epoch} of {epochs}: loss {score.loss:.4f}, " if score.epoch else ""
+    began = ""
+    if score.epoch and score.loss is not None and score.regularization is not None:
+        began = (
+            f"epoch {score.epoch} of {epochs}: loss {score.loss - score.regularization:.4f} and "
+            f"{score.regularization:.4f} of regularisation, "
+        )
     return (
         f"{began or 'before training: '}validation loss {score.validation_loss:.4f}, "
         f"accuracy {score.validation_accuracy:.1%}"

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
 
+from consumers.report.calibration import temperature
 from consumers.tuning.images import LabelledBatch
 from consumers.tuning.network import cross_entropy
 
@@ -29,8 +31,16 @@ class Validation:
     is_multi_label: bool
 
     def loss(self) -> float:
-        """The mean cross entropy."""
-        losses = cross_entropy(self.logits, self.targets, 0.0, self.is_multi_label)
+        """The mean cross entropy of the logits at the temperature at which it is the least.
+
+        A classifier gets its temperature in the end: what smoothed labels do to its confidence is
+        no reason to prefer the weights before. NaN where a logit is no number.
+        """
+        if not np.isfinite(self.logits).all():
+            return math.nan
+        known = self.targets > 0 if self.is_multi_label else self.targets.argmax(1)
+        logits = self.logits / np.float32(temperature(self.logits, known))
+        losses = cross_entropy(logits, self.targets, 0.0, self.is_multi_label)
         return float(np.mean(losses.numpy().astype(np.float64)))
 
     def accuracy(self) -> float:

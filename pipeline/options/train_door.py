@@ -144,9 +144,7 @@ def read_train_options(words: Sequence[str]) -> TrainOptions:
     )
 
 
-def _divided(
-    words: Sequence[str], parser: argparse.ArgumentParser
-) -> tuple[list[str], list[str]]:
+def _divided(words: Sequence[str], parser: argparse.ArgumentParser) -> tuple[list[str], list[str]]:
     """The words of `train` and, with the values behind them, the options that it does not have."""
     own: list[str] = []
     of_run: list[str] = []

@@ -223,6 +223,18 @@ def test_a_packing_of_any_ratio_is_not_unpacked(tmp_path, packing):
     }
 
 
+def test_a_member_whose_own_name_is_no_text_is_told(tmp_path):
+    """An hour of fuzzing found it: the directory at the end has one name, the member another."""
+    path = keras_file(tmp_path)
+    data = bytearray(pathlib.Path(path).read_bytes())
+    for place in (0, data.index(b"PK\3\4", 1)):  # both members' own headers
+        data[place + 7] |= 0x08  # its name is UTF-8
+        data[place + 30] = 0xAB
+    pathlib.Path(path).write_bytes(data)
+    [told] = refusals(path)
+    assert told.startswith("cannot be read: 'utf-8' codec can't decode byte 0xab")
+
+
 def with_sizes(path: str, member: str, size: int) -> str:
     """A zip archive that says of a member that it is so large."""
     data = bytearray(pathlib.Path(path).read_bytes())

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import struct
 import zipfile
 import zlib
 from typing import Any
@@ -24,6 +25,13 @@ MAX_JSON_VALUES = 1_000_000
 MAX_MEMBERS = 1000
 
 # Those that Keras writes; others unpack a small piece to gigabytes at a time.
+# What `zipfile` raises of what is no archive, or not a whole one: a name in a member's own header
+# that is no UTF-8 is a ValueError.
+_DAMAGED = (
+    *(OSError, EOFError, ValueError, RuntimeError),
+    *(zipfile.BadZipFile, zlib.error, struct.error),
+)
+
 _PACKED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
@@ -140,7 +148,7 @@ def _member(path: str, name: str, most: int, subject: Parameter) -> bytes:
                 content = file.read(most + 1)
         except KeyError:
             raise UserError(f"no {name} in it; it is no Keras 3 model", subject=subject) from None
-        except (OSError, EOFError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
+        except _DAMAGED as error:
             raise UserError(f"cannot be read: {one_line(error)}", subject=subject) from error
     if len(content) > most:
         raise _too_large(name, most, subject)
@@ -157,5 +165,5 @@ def _too_large(name: str, most: int, subject: Parameter) -> UserError:
 def _opened(path: str, subject: Parameter) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+    except _DAMAGED as error:
         raise UserError(f"cannot be read: {one_line(error)}", subject=subject) from error

@@ -231,7 +231,7 @@ def test_a_loss_that_is_no_number_ends_it(grey, images, tmp_path):
         tune(grey, labelled, tmp_path, options=options)
     assert str(told.value).startswith("learning_rate 1e+30: the loss is ")
     assert str(told.value).endswith("; give a lower one")
-    assert "epoch 1" in str(told.value)
+    assert "epoch" in str(told.value)
 
 
 @pytest.mark.parametrize(
