@@ -202,6 +202,8 @@ def _calibration(metrics: Metrics) -> str:
     wanted = _percent(metrics.abstention.precision_wanted)
     if metrics.abstention.threshold is None or metrics.abstention.answered is None:
         return f"{text} At no confidence are {wanted} of the answers right."
+    if not metrics.abstention.threshold:
+        return f"{text} With every image answered, at least {wanted} of the answers are right."
     return (
         f"{text} To be right in {wanted} of the answers, answer where the largest probability is "
         f"at least {metrics.abstention.threshold:.4f}: that is "

@@ -98,7 +98,7 @@ def test_the_card_tells_what_happened():
         "5 classes have fewer than 20 images",
         "16 × 16 pixels",
         "sha256-0123",
-        "To be right in 95 % of the answers",
+        "With every image answered, at least 95 % of the answers are right",
     ):
         assert told in card
     rows = table_rows(rendered(card))
@@ -107,6 +107,22 @@ def test_the_card_tells_what_happened():
     first = facts.metrics.classes[0]
     numbers = [f"{value:.4f}" for value in (first.precision, first.recall, first.f1)]
     assert [first.name, "15", "10", *numbers] in rows
+
+
+@pytest.mark.parametrize(
+    ("wanted", "told"),
+    [
+        (0.96, "To be right in 96 % of the answers, answer where the largest probability is"),
+        (1.0, "At no confidence are 100 % of the answers right"),
+    ],
+)
+def test_the_card_tells_when_to_abstain(wanted, told):
+    logits = np.array([[9, 0], [5, 0], [0, 1]] * 10, np.float32)
+    targets = np.array([0, 0, 0] * 10)
+    if wanted == 1:
+        targets[0] = 1
+    metrics = evaluate(logits, targets, ("a", "b"), precision_wanted=wanted)
+    assert told in model_card(card_facts(("a", "b"), metrics=metrics))
 
 
 def test_the_card_tells_no_secret():
