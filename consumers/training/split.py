@@ -2,8 +2,8 @@
 
 Iterative stratification (Sechidis, Tsoumakas and Vlahavas, *On the Stratification of Multi-label
 Data*, 2011) with groups in the place of images: the rarest class that is left deals its groups, the
-largest first, each to the side that lacks the largest share of that class. With one class an image and no groups
-every side gets its share of every class to the image.
+largest first, each to the side that lacks the largest share of that class. With one class an image
+and no groups every side gets its share of every class to the image.
 """
 
 from __future__ import annotations
