@@ -91,7 +91,7 @@ def small_head(**costs: float) -> Head:
 COLOUR_SPEC = ImageSpec(COLOUR_SIZE, COLOUR_SIZE)
 KILLED_OPTIONS = TuningOptions(
     epochs=3,
-    batch_size=8,
+    batch_size=4,
     learning_rate=0.3,
     augmentation=Augmentation(),
     checkpoint_steps=2,
@@ -115,9 +115,14 @@ def tune_colours(images: pathlib.Path, model: pathlib.Path, checkpoints: pathlib
     )
 
 
+def main(model: str, images: str, *runs: str) -> None:
+    """Fine-tunes once for each two of `runs`: where its checkpoints lie, and then its weights."""
+    for checkpoints, weights in zip(runs[::2], runs[1::2], strict=True):
+        tuned = tune_colours(pathlib.Path(images), pathlib.Path(model), pathlib.Path(checkpoints))
+        values = [variable.numpy() for variable in tuned.extractor.variables]
+        values += [array for layer in tuned.head.layers for array in (layer.kernel, layer.bias)]
+        np.savez(weights, *values, logits=tuned.validation.logits)
+
+
 if __name__ == "__main__":
-    images, model, checkpoints, weights = map(pathlib.Path, sys.argv[1:])
-    tuned = tune_colours(images, model, checkpoints)
-    values = [variable.numpy() for variable in tuned.extractor.variables]
-    values += [array for layer in tuned.head.layers for array in (layer.kernel, layer.bias)]
-    np.savez(weights, *values, logits=tuned.validation.logits)
+    main(*sys.argv[1:])

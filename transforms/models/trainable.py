@@ -154,7 +154,7 @@ def _weight_losses(owner: Any) -> Sequence[Callable[[], Any]]:
     ]
     of_layers = [  # Keras 2, which has no public name for them
         loss
-        for layer in (owner, *owner.submodules)
+        for layer in getattr(owner, "submodules", ())
         if getattr(layer, "trainable", False)
         for loss in getattr(layer, "_callable_losses", ())
     ]
@@ -207,6 +207,4 @@ def _without_gradient(
         raise
     except Exception as error:  # noqa: BLE001 - a model that was saved without may raise anything
         return f"it has no gradient: {one_line(error)}"
-    return (
-        "" if any(g is not None for g in found) else "its variables decide nothing of its vectors"
-    )
+    return "" if any(g is not None for g in found) else "its variables do not reach its vectors"

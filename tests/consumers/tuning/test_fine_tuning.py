@@ -158,38 +158,29 @@ def test_training_ends_when_validation_gets_no_better(grey, images, tmp_path):
     assert lines[-1].startswith(f"the best epoch is {best.epoch} of {best.epoch + 2}")
 
 
-@pytest.fixture(scope="module")
-def uninterrupted(grey, images, tmp_path_factory):
-    at = tmp_path_factory.mktemp("uninterrupted")
-    assert _job(grey, images, at).code == 0
-    return np.load(at / "weights.npz")
+def test_killed_and_started_again_it_ends_with_the_same_weights(grey, images, tmp_path):
+    """Killed in the middle of an epoch, while a checkpoint is written: the sixth of ten."""
+    whole = (tmp_path / "whole", tmp_path / "whole.npz")
+    twice = (tmp_path / "twice", tmp_path / "twice.npz")
+    killed = _job(grey, images, *whole, *twice, **{faults.VARIABLE: "before_rename:16"})
+    assert killed.code == -signal.SIGKILL, killed.err
+    assert list(twice[0].glob("_tmp-*"))
+    finished = _job(grey, images, *twice)
+    assert finished.code == 0, finished.err
+    assert finished.out.startswith("going on after step 6 of 15\n")
+    uninterrupted, weights = (np.load(run[1]) for run in (whole, twice))
+    assert len(weights.files) == len(uninterrupted.files) == 5
+    for name in weights.files:
+        np.testing.assert_allclose(weights[name], uninterrupted[name], rtol=0, atol=1e-6)
+    assert len(list(twice[0].iterdir())) == 1
 
 
-def _job(grey: pathlib.Path, images: pathlib.Path, at: pathlib.Path, **environment) -> Finished:
+def _job(*paths: pathlib.Path, **environment: str) -> Finished:
     threads = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
-    paths = (images, grey, at / "checkpoints", at / "weights.npz")
     return run(
         [sys.executable, "-m", "tests.helpers.colours", *paths],
         env=os.environ | threads | environment,
     )
-
-
-def test_killed_and_started_again_it_ends_with_the_same_weights(
-    grey, images, tmp_path, uninterrupted
-):
-    """Killed between two checkpoints, then while one is written."""
-    for place in ("tuning_step:6", "before_rename:2"):
-        killed = _job(grey, images, tmp_path, **{faults.VARIABLE: place})
-        assert killed.code == -signal.SIGKILL, killed.err
-    assert list((tmp_path / "checkpoints").glob("_tmp-*"))
-    finished = _job(grey, images, tmp_path)
-    assert finished.code == 0, finished.err
-    assert "going on after step 5 of 9" in finished.out
-    weights = np.load(tmp_path / "weights.npz")
-    assert len(weights.files) == len(uninterrupted.files) == 5
-    for name in weights.files:
-        np.testing.assert_allclose(weights[name], uninterrupted[name], rtol=0, atol=1e-6)
-    assert len(list((tmp_path / "checkpoints").iterdir())) == 1
 
 
 def test_a_finished_training_is_not_done_again(grey, images, tmp_path):
@@ -226,7 +217,7 @@ def test_a_damaged_checkpoint_is_told(grey, images, tmp_path):
 
 def test_a_loss_that_is_no_number_ends_it(grey, images, tmp_path):
     labelled = colours.colours_in(images)
-    options = TuningOptions(epochs=3, learning_rate=1e30, warmup=0.0)
+    options = TuningOptions(epochs=3, batch_size=8, learning_rate=1e30, warmup=0.0)
     with pytest.raises(UserError) as told:
         tune(grey, labelled, tmp_path, options=options)
     assert str(told.value).startswith("learning_rate 1e+30: the loss is ")
