@@ -130,7 +130,7 @@ def _facts(classifier: Classifier, learned: Learned, recipe: Recipe) -> CardFact
         group_column=classifier.group_column,
         seed=recipe.seed,
         near_duplicates=learned.near_duplicates,
-        duplicate_cosine=recipe.near_duplicate,
+        duplicate_cosine=learned.near_duplicate,
         head={"method": learned.fitted.method, **chosen},
         suspects=len(learned.suspects),
         metrics=classifier.metrics,

@@ -19,6 +19,7 @@ from consumers.report.suspects import label_suspects
 from consumers.training.checks import refuse_untrainable
 from consumers.training.duplicates import (
     NEAR_DUPLICATE,
+    equal_vector_groups,
     images_not_alone,
     joined_groups,
     near_duplicate_groups,
@@ -37,14 +38,16 @@ class Recipe:
       head: how it is fitted.
       held_out: share of each class that is measured with.
       seed: of the split.
-      near_duplicate: cosine of two vectors from which their images are never on both sides.
+      near_duplicate: cosine of two vectors from which their images are never on both sides; 1: only
+        those of equal vectors are not; None:
+        `NEAR_DUPLICATE`, unless the model gives most images vectors that are so alike.
       precision_wanted: how often answers are to be right where the classifier may abstain.
     """
 
     head: HeadOptions
     held_out: float = 0.2
     seed: int = 0
-    near_duplicate: float = NEAR_DUPLICATE
+    near_duplicate: float | None = None
     precision_wanted: float = 0.95
 
 
@@ -56,6 +59,7 @@ class Learned:
       labelled: all images, with the groups that were not torn apart.
       sides: which of them were held out.
       near_duplicates: how many images have another one that is almost the same.
+      near_duplicate: the cosine from which they are.
       fitted: the head as it was fitted.
       head: that head at the temperature at which its probabilities are right on average.
       metrics: of `head` on the images that were held out.
@@ -65,6 +69,7 @@ class Learned:
     labelled: Labelled
     sides: Split
     near_duplicates: int
+    near_duplicate: float
     fitted: FittedHead
     head: Head
     metrics: Metrics
@@ -86,7 +91,7 @@ def learn(labelled: Labelled, recipe: Recipe, say: Say) -> Learned:
       UserError: the images cannot be learnt from; the message names what is in the way.
     """
     refuse_untrainable(labelled)
-    groups = near_duplicate_groups(labelled.vectors, recipe.near_duplicate)
+    cosine, groups = _alike(labelled.vectors, recipe.near_duplicate, say)
     near_duplicates = images_not_alone(groups)
     labelled = dataclasses.replace(labelled, groups=joined_groups(groups, labelled.groups))
     sides = split(labelled, recipe.held_out, recipe.seed)
@@ -106,6 +111,7 @@ def learn(labelled: Labelled, recipe: Recipe, say: Say) -> Learned:
         labelled,
         sides,
         near_duplicates,
+        cosine,
         fitted,
         head,
         metrics,
@@ -129,6 +135,26 @@ def measure(logits: np.ndarray, held_out: Labelled, heat: float, recipe: Recipe)
         temperature=heat,
         precision_wanted=recipe.precision_wanted,
     )
+
+
+def _alike(vectors: np.ndarray, asked: float | None, say: Say) -> tuple[float, np.ndarray]:
+    """From which cosine images are near duplicates, and their groups.
+
+    Where most images are, it is the model that tells few of them apart and not the images that are
+    the same: vectors of few numbers, or of images of one kind, such as X-rays.
+    """
+    cosine = NEAR_DUPLICATE if asked is None else asked
+    if cosine == 1:
+        return cosine, equal_vector_groups(vectors)
+    groups = near_duplicate_groups(vectors, cosine)
+    alike = images_not_alone(groups)
+    if asked is not None or alike <= len(vectors) / 2:
+        return cosine, groups
+    say(
+        f"{alike:,} of {len(vectors):,} images have a vector within a cosine of {cosine:g} of "
+        "another's: too many for near duplicates, so only equal vectors are taken for such"
+    )
+    return 1.0, equal_vector_groups(vectors)
 
 
 def _temperature(fitted: FittedHead, training: Labelled) -> float:

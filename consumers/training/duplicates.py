@@ -7,6 +7,8 @@ others are compared whole. Nothing is missed, unlike in hashing: the recall is 1
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 
 from transforms.errors import Parameter, UserError
@@ -81,6 +83,26 @@ def near_duplicate_groups(vectors: np.ndarray, threshold: float = NEAR_DUPLICATE
             if sum(map(len, edges)) > _MOST_EDGES:
                 edges = [_forest(np.concatenate(edges), count)]
     return _components(np.concatenate(edges), count)
+
+
+def equal_vector_groups(vectors: np.ndarray) -> np.ndarray:
+    """Groups of images whose vectors are the same to the last bit.
+
+    Args:
+      vectors: float32 [n, N]; it may be a memory map.
+
+    Returns:
+      int64 [n]: the number of each image's group, counted from 0 in the order of first images.
+
+    >>> equal_vector_groups(np.array([[1, 0], [0, 1], [1, 0]], np.float32)).tolist()
+    [0, 1, 0]
+    """
+    numbers: dict[bytes, int] = {}
+    groups = np.empty(len(vectors), np.int64)
+    for row, vector in enumerate(vectors):
+        digest = hashlib.blake2b(vector.tobytes(), digest_size=16).digest()
+        groups[row] = numbers.setdefault(digest, len(numbers))
+    return groups
 
 
 def joined_groups(groups: np.ndarray, others: np.ndarray | None) -> np.ndarray:

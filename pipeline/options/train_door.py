@@ -131,7 +131,7 @@ def read_train_options(words: Sequence[str]) -> TrainOptions:
             held_out=given.validation_split,
             seed=given.seed,
             precision_wanted=given.wished_precision,
-            **({} if given.near_duplicates is None else {"near_duplicate": given.near_duplicates}),
+            near_duplicate=given.near_duplicates,
         ),
         tuning=_tuning(given) if given.do_fine_tuning else None,
         model=model.model_options(given),

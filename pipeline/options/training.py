@@ -159,7 +159,7 @@ def _add_inputs(group: Any) -> None:
         type=types.fraction,
         metavar="COSINE",
         help="images whose vectors are so alike are never on both sides of a split; 1: only equal "
-        "ones (default: %(default)s)",
+        "ones (default: 0.99, unless that is most images)",
     )
 
 

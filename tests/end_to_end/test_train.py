@@ -18,12 +18,15 @@ from consumers.training.duplicates import joined_groups, near_duplicate_groups
 from consumers.training.split import split
 from examples.digits import write_digits
 from pipeline import inspect, run, train
+from tests.helpers.colours import save_grey_extractor, write_colours
 from tests.helpers.soak import usual_or_soak
 from tests.helpers.tiny_model import save_tiny_model
 
-DIGITS = usual_or_soak(400, None)
+DIGITS = usual_or_soak(300, None)
+SIZE = usual_or_soak("64x64", "96x96")
+FOLDS = usual_or_soak("2", "5")
 # What is reached with so many digits.
-ACCURACY = usual_or_soak(0.8, 0.95)
+ACCURACY = usual_or_soak(0.7, 0.95)
 FILES = {
     "saved_model.pb",
     "labels.txt",
@@ -55,7 +58,8 @@ class Job:
             "image_dir": self.images,
             "features_dir": self.features,
             "saved_model_dir": self.model,
-            "image_size": "96x96",
+            "image_size": SIZE,
+            "folds": FOLDS,
         } | changed
         given = {name: value for name, value in values.items() if value is not None}
         return [word for name, value in given.items() for word in (f"--{name}", str(value))]
@@ -130,10 +134,11 @@ def test_the_vectors_are_kept_and_no_image_is_read_twice(digits: Job, tmp_path, 
 
 def test_vectors_that_are_there_are_learnt_from_by_their_labels(digits: Job, tmp_path):
     output = tmp_path / "model"
-    assert train.main([str(digits.features), "--output", str(output), "--head", "mlp"]) == 0
+    words = [str(digits.features), "--output", str(output), "--head", "mlp", "--folds", "2"]
+    assert train.main([*words, "--train_epochs", "10"]) == 0
     metrics = json.loads((output / "metrics.json").read_text())
     assert metrics["head"]["kind"] == "mlp"
-    assert metrics["accuracy"] > ACCURACY - 0.1
+    assert metrics["accuracy"] > ACCURACY - 0.2
 
 
 def test_images_of_several_classes_are_learnt_from_a_csv(digits: Job, tmp_path):
@@ -145,7 +150,7 @@ def test_images_of_several_classes_are_learnt_from_a_csv(digits: Job, tmp_path):
             file.write(f"{name},{'even' if digit % 2 == 0 else 'odd'}\n")
             file.write(f"{name},small\n" if digit < 5 else "")
     words = [str(digits.features), "--output", str(tmp_path / "model")]
-    words += ["--labels_csv", str(tmp_path / "labels.csv"), "--multi_label"]
+    words += ["--labels_csv", str(tmp_path / "labels.csv"), "--multi_label", "--folds", "2"]
     assert train.main(words) == 0
     assert (tmp_path / "model" / "labels.txt").read_text().split() == ["even", "odd", "small"]
     described = json.loads((tmp_path / "model" / "assets" / "image_classifier.json").read_text())
@@ -167,6 +172,53 @@ def test_a_model_that_is_there_is_replaced_only_if_asked(digits: Job, capfd):
     assert digits.metrics()["accuracy"] == before["accuracy"]
 
 
+def test_a_model_is_fine_tuned_and_a_second_one_gives_its_vectors(tmp_path, capfd):
+    """Red or blue, by an extractor that sees grey until it is trained."""
+    images = write_colours(tmp_path / "images", 40)
+    grey = save_grey_extractor(tmp_path / "grey")
+    words = ["--image_dir", str(images), "--tfhub_module", str(grey)]
+    words += ["--features_dir", str(tmp_path / "vectors"), "--folds", "2", "--accept_model"]
+    assert train.main([*words, "--saved_model_dir", str(tmp_path / "frozen")]) == 0
+    frozen = json.loads((tmp_path / "frozen" / "metrics.json").read_text())
+    words += ["--do_fine_tuning", "--learning_rate", "0.5", "--train_epochs", "12"]
+    words += ["--batch_size", "8", "--summaries_dir", str(tmp_path / "logs")]
+    assert train.main([*words, "--saved_model_dir", str(tmp_path / "tuned")]) == 0
+    tuned = json.loads((tmp_path / "tuned" / "metrics.json").read_text())
+    assert tuned["accuracy"] > max(0.9, frozen["accuracy"])
+    assert [score["epoch"] for score in tuned["epochs"]][:3] == [0, 1, 2]
+    assert list((tmp_path / "logs").glob("events.out.tfevents.*"))
+    assert "validation loss" in capfd.readouterr().err
+    run_words = ["--input", str(images), "--model", str(tmp_path / "tuned" / "feature_vector")]
+    assert run.main([*run_words, "--output", str(tmp_path / "tuned_vectors")]) == 0
+    before = load_features(str(tmp_path / "vectors")).to_numpy()
+    after = load_features(str(tmp_path / "tuned_vectors")).to_numpy()
+    assert before.shape == after.shape
+    assert np.abs(before - after).max() > 0.01
+
+
+# As the README of make_image_classifier has its options, and absl its switches.
+OLD_SCRIPT = """
+--tfhub_module {grey} --image_dir {images} --image_size 12 --saved_model_dir {at}/new_model
+--labels_output_file {at}/class_labels.txt --tflite_output_file {at}/new_mobile_model.tflite
+--summaries_dir {at}/my_log_dir --assert_accuracy_at_least=0.1 --train_epochs 2
+--do_fine_tuning --batch_size 8 --learning_rate 0.005 --momentum 0.9 --dropout_rate 0.2
+--l1_regularizer 0 --l2_regularizer 0.0001 --label_smoothing 0.1 --validation_split 0.2
+--do_data_augmentation=True --nouse_tf_data_input --rotation_range 40 --horizontal_flip
+--width_shift_range 0.2 --height_shift_range 0.2 --shear_range 0.2 --zoom_range 0.2
+"""
+
+
+def test_a_script_for_make_image_classifier_runs(tmp_path, capfd):
+    places = {"grey": save_grey_extractor(tmp_path / "grey"), "at": tmp_path}
+    places["images"] = write_colours(tmp_path / "images", 20)
+    assert train.main(OLD_SCRIPT.format(**places).split() + ["--accept_model"]) == 0
+    assert (tmp_path / "class_labels.txt").read_text() == "blue\nred\n"
+    assert (tmp_path / "new_mobile_model.tflite").read_bytes()[4:8] == b"TFL3"
+    assert (tmp_path / "new_model" / "saved_model.pb").exists()
+    told = [line for line in capfd.readouterr().err.splitlines() if "has no effect" in line]
+    assert told == ["--use_tf_data_input has no effect any more: images are read in one way"]
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -182,7 +234,7 @@ def test_a_model_that_is_there_is_replaced_only_if_asked(digits: Job, capfd):
         (["FEATURES", "--output", "m", "--split", "1"], "--validation_split 1: is not between"),
         (["FEATURES", "--output", "m", "--label_colum", "x"], "did you mean --label_column?"),
         (["nowhere", "--output", "m"], "nowhere: no run has finished here"),
-        (["--image_dir", "ONE", "--output", "m"], "one class"),
+        (["--image_dir", "ONE", "--output", "m"], "there is 1 class"),
         (["--image_dir", "nowhere", "--output", "m"], "nowhere: matches no file"),
     ],
 )
