@@ -15,7 +15,8 @@ from apache_beam.options.pipeline_options import PipelineOptions, StandardOption
 from apache_beam.runners.runner import PipelineState
 
 import runners
-from pipeline import exit_codes, graph, outcome, settings, trial
+from pipeline import exit_codes, graph, outcome, settings
+from pipeline.checks import trial
 from pipeline.options import workers
 from pipeline.options.values import RunOptions
 from pipeline.options.written import written

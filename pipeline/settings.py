@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from pipeline import PROGRAM, __version__
 from pipeline.classes import told_of_classes
-from pipeline.fingerprint import fingerprint
+from pipeline.options.fingerprint import fingerprint
 from pipeline.options.model import stage_model
 from pipeline.options.values import (
     BatchSize,

@@ -25,7 +25,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _train(argv: list[str]) -> int:
-    from pipeline import train_job
-    from pipeline.options.train_door import read_train_options
+    from pipeline.training.door import read_train_options
+    from pipeline.training.work import train
+    from transforms.machine.tensorflow_import import import_tensorflow
 
-    return train_job.train(read_train_options(argv))
+    options = read_train_options(argv)
+    import_tensorflow()
+    return train(options)

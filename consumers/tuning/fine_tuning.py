@@ -167,8 +167,6 @@ class _Training:
             patience is not None and waited >= max(1, patience)
         )
 
-    # Going on
-
     def _resume(self) -> None:
         for name in self._file.of_other_runs():
             self._say(f"{name}: the checkpoint of another run, left as it is")
@@ -190,8 +188,6 @@ class _Training:
 
     def _save(self) -> None:
         self._file.save(self._state, self._arrays())
-
-    # Training
 
     def _train_epoch(self, log: Summaries) -> None:
         """The steps that are left of the epoch; none before the first score."""
@@ -260,8 +256,6 @@ class _Training:
         if new:
             skipped = {**self._state.skipped, **new}
             self._state = dataclasses.replace(self._state, skipped=skipped)
-
-    # Scores
 
     def _score_epoch(self, log: Summaries) -> None:
         state = self._state

@@ -211,7 +211,7 @@ OLD_SCRIPT = """
 def test_a_script_for_make_image_classifier_runs(tmp_path, capfd):
     places = {"grey": save_grey_extractor(tmp_path / "grey"), "at": tmp_path}
     places["images"] = write_colours(tmp_path / "images", 20)
-    assert train.main(OLD_SCRIPT.format(**places).split() + ["--accept_model"]) == 0
+    assert train.main([*OLD_SCRIPT.format(**places).split(), "--accept_model"]) == 0
     assert (tmp_path / "class_labels.txt").read_text() == "blue\nred\n"
     assert (tmp_path / "new_mobile_model.tflite").read_bytes()[4:8] == b"TFL3"
     assert (tmp_path / "new_model" / "saved_model.pb").exists()

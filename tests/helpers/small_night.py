@@ -21,7 +21,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from pipeline import job, trial
+from pipeline import job
+from pipeline.checks import trial
 from pipeline.options.door import read_options
 from pipeline.output.directory import open_output
 from pipeline.settings import Settings

@@ -129,4 +129,7 @@ def test_each_verb_begins_at_the_same_door():
     """Before anything that may fail is imported."""
     for verb in VERBS:
         text = (ROOT / "pipeline" / f"{verb}.py").read_text("utf-8")
-        assert text.index('if __name__ == "__main__":') < text.index("from transforms")
+        before, _, behind = text.partition('if __name__ == "__main__":')
+        imported = [line for line in before.splitlines() if line.startswith(("import", "from"))]
+        assert imported == ["from __future__ import annotations", "from pipeline import start"]
+        assert "import" in behind

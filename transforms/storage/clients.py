@@ -74,10 +74,10 @@ def s3_client() -> Any:
     return _client("s3", options._options, _new_s3_client)
 
 
-def split(path: str) -> tuple[str, str]:
+def bucket_and_name(path: str) -> tuple[str, str]:
     """Bucket and object of `gs://bucket/object` or `s3://bucket/object`.
 
-    >>> split("gs://photos/2024/a.jpg"), split("s3://photos")
+    >>> bucket_and_name("gs://photos/2024/a.jpg"), bucket_and_name("s3://photos")
     (('photos', '2024/a.jpg'), ('photos', ''))
     """
     bucket, _, name = path.partition("://")[2].partition("/")

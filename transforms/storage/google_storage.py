@@ -18,7 +18,7 @@ from google.api_core.exceptions import (
 from google.cloud.exceptions import from_http_response
 
 from transforms.storage import objects
-from transforms.storage.clients import gcs_client, split
+from transforms.storage.clients import bucket_and_name, gcs_client
 from transforms.storage.objects import StoredObject, version_of
 from transforms.storage.retries import retrying
 
@@ -37,7 +37,7 @@ class GoogleStorage:
 
     def listed(self, prefix: str) -> Iterator[StoredObject]:
         """The objects whose paths begin with `prefix`, asked for page by page."""
-        bucket, start = split(prefix)
+        bucket, start = bucket_and_name(prefix)
         token: str | None = None
         while True:
             page, token = retrying(functools.partial(_page, bucket, start, token))
@@ -106,7 +106,7 @@ class GoogleStorage:
 
 def blob(path: str) -> Any:
     """The `google.cloud.storage.Blob` of a path; nothing is asked of the store yet."""
-    bucket, name = split(path)
+    bucket, name = bucket_and_name(path)
     return gcs_client().bucket(bucket).blob(name)
 
 
@@ -141,7 +141,7 @@ def _upload(
     Source of the format: cloud.google.com/storage/docs/uploading-objects ("multipart upload").
     """
     client = gcs_client()
-    bucket, name = split(path)
+    bucket, name = bucket_and_name(path)
     body = _Multipart(json.dumps({"name": name, **resource}).encode(), local_path)
     answer = client._http.request(
         "POST",

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from transforms.storage import objects
 from transforms.storage.causes import http_status
-from transforms.storage.clients import s3_client, split
+from transforms.storage.clients import bucket_and_name, s3_client
 from transforms.storage.objects import StoredObject, version_of
 from transforms.storage.retries import retrying
 
@@ -38,7 +38,7 @@ class S3:
 
     def listed(self, prefix: str) -> Iterator[StoredObject]:
         """The objects whose paths begin with `prefix`, asked for page by page."""
-        bucket, start = split(prefix)
+        bucket, start = bucket_and_name(prefix)
         where: dict[str, str] = {"Bucket": bucket, "Prefix": start}
         most = objects.PAGE_OBJECTS
         while True:
@@ -119,7 +119,7 @@ class S3:
 
 def named(path: str) -> dict[str, str]:
     """The arguments with which the client is told of an object."""
-    bucket, key = split(path)
+    bucket, key = bucket_and_name(path)
     return {"Bucket": bucket, "Key": key}
 
 

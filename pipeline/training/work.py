@@ -24,19 +24,18 @@ from consumers.labels import (
 from consumers.learning import Learned, learn
 from consumers.relearning import Relearned, relearn
 from pipeline import PROGRAM, __version__, exit_codes, job
-from pipeline.fingerprint import model_entries
+from pipeline.options.fingerprint import model_entries
 from pipeline.options.model import stage_model
-from pipeline.options.train_door import TrainOptions, Tuning
 from pipeline.output.announcement import announced
 from pipeline.terminal import streams
 from pipeline.terminal.lines import say
-from pipeline.terminal.train_text import trained_lines
 from pipeline.terminal.words import count
+from pipeline.training.text import trained_lines
+from pipeline.training.values import TrainOptions, Tuning
 from transforms import storage
 from transforms.errors import Parameter, UserError, one_line
 from transforms.images.spec import ImageSpec
 from transforms.inputs.listing import list_images
-from transforms.machine.tensorflow_import import import_tensorflow
 from transforms.models.source import ModelSource, files_sha256
 
 _LABEL_COLUMN = "label"
@@ -63,7 +62,6 @@ def train(options: TrainOptions) -> int:
       UserError: the options, the images or their labels are wrong; no model was written.
     """
     say(*options.notes)
-    import_tensorflow()
     try:
         with _target(options) as directory:
             classifier, learned = _trained(options)
@@ -188,7 +186,7 @@ def _fine_tuned(
     assert options.embedding is not None  # the options say so
     max_bytes = options.embedding.pixels.max_file_bytes
     listing = list_images(list(options.embedding.input.paths), max_file_bytes=max_bytes)
-    height, width = image_size(features)
+    height, width = _image_size(features)
     pixels = options.embedding.pixels
     image = ImageSpec(
         height,
@@ -211,7 +209,7 @@ def _fine_tuned(
     )
 
 
-def image_size(features: Features) -> tuple[int, int]:
+def _image_size(features: Features) -> tuple[int, int]:
     """Height and width in pixels of the images that the model saw."""
     height, _, width = features.fingerprint["image_size"].partition("x")
     return int(height), int(width)
@@ -234,7 +232,7 @@ def _classifier(
         tuned=None if tuned is None else tuned.extractor,
         head=best.head,
         metrics=best.metrics,
-        image_size=image_size(features),
+        image_size=_image_size(features),
         name=os.path.basename(storage.absolute(options.output or options.features).rstrip("/")),
         data=options.image_dir or options.features,
         group_column=options.labels.group_column,

@@ -1,8 +1,8 @@
 """Training a head on many vectors: ours beside scikit-learn's classifiers; accuracy, time, memory.
 
-`python -m benchmarks.heads` makes 200,000 vectors of 1280 numbers in 100 classes, holds out a
-tenth, and trains each contender in a process of its own. Ours reads a memory map, as a consumer of
-a large dataset does; the others get the array in memory and standardise it in place.
+`python -m benchmarks.consumers.heads` makes 200,000 vectors of 1280 numbers in 100 classes, holds
+out a tenth, and trains each contender in a process of its own. Ours reads a memory map, as a
+consumer of a large dataset does; the others get the array in memory and standardise it in place.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def main() -> None:
     print("| | held-out accuracy | seconds | CPU seconds | peak MiB | |")
     print("|---|---|---|---|---|---|")
     for contender in options.who:
-        command = [sys.executable, "-m", "benchmarks.heads", "--in_this_process"]
+        command = [sys.executable, "-m", "benchmarks.consumers.heads", "--in_this_process"]
         command += ["--images", str(options.images), "--classes", str(options.classes)]
         command += ["--cache", str(options.cache), "--most_rounds", str(options.most_rounds)]
         done = subprocess.run(

@@ -11,11 +11,12 @@ from consumers.learning import Recipe
 from consumers.relearning import HeadLosses, TuningPlaces
 from consumers.training.fit import HeadOptions
 from consumers.tuning.options import Augmentation, TuningOptions
-from pipeline.options import model, training
+from pipeline.options import model
 from pipeline.options.arguments import own_parser
 from pipeline.options.door import read_options
 from pipeline.options.parser import no_such_option, similar_option
-from pipeline.options.values import ModelOptions, RunOptions
+from pipeline.training import arguments, tuning_arguments
+from pipeline.training.values import LabelOptions, TrainOptions, Tuning
 from transforms import storage
 from transforms.errors import UserError
 
@@ -35,71 +36,6 @@ _MODEL_VALUES = (
 _MODEL_SWITCHES = ("trust_model", "private_redirects")
 
 
-@dataclasses.dataclass(frozen=True)
-class LabelOptions:
-    """Where the labels are.
-
-    Attributes:
-      column: of the features; None: `csv` or the folders.
-      csv: a local file; None: none.
-      group_column: of the features, or None.
-      is_multi_label: whether lines of `csv` add up.
-    """
-
-    column: str | None
-    csv: str | None
-    group_column: str | None
-    is_multi_label: bool
-
-
-@dataclasses.dataclass(frozen=True)
-class Tuning:
-    """How the model itself is trained.
-
-    Attributes:
-      options, losses, places: as of `relearn`.
-    """
-
-    options: TuningOptions
-    losses: HeadLosses
-    places: TuningPlaces
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainOptions:
-    """All of it.
-
-    Attributes:
-      words: the command line as it was typed.
-      features: directory of the vectors.
-      embedding: the run that makes them of `image_dir`; None: they are there.
-      image_dir: a directory with a folder for each class, as images are named by; or None.
-      labels, recipe: what to learn, and how.
-      tuning: how the model itself is trained; None: it is not.
-      model: what has made the vectors.
-      output: directory of the result; None: only `tflite` and `labels_file` are wanted.
-      overwrite: whether it is replaced.
-      tflite, labels_file: further files, or None.
-      accuracy_wanted: what is not written if it is less accurate; or None.
-      notes: what is to be said of options that have no effect.
-    """
-
-    words: tuple[str, ...]
-    features: str
-    embedding: RunOptions | None
-    image_dir: str | None
-    labels: LabelOptions
-    recipe: Recipe
-    tuning: Tuning | None
-    model: ModelOptions
-    output: str | None
-    overwrite: bool
-    tflite: str | None
-    labels_file: str | None
-    accuracy_wanted: float | None
-    notes: tuple[str, ...]
-
-
 def read_train_options(words: Sequence[str]) -> TrainOptions:
     """The options of `pipeline.train`.
 
@@ -107,8 +43,10 @@ def read_train_options(words: Sequence[str]) -> TrainOptions:
       UserError: one is missing, unknown, has an unusable value or does not go with another.
       SystemExit: after `--help`.
     """
-    parser = training.training_parser()
-    own, of_run = _divided(training.as_written_out(words), parser)
+    parser = arguments.training_parser()
+    if list(words) == ["--version"]:
+        parser.parse_args(words)  # prints it and ends
+    own, of_run = _divided(arguments.as_written_out(words), parser)
     _refuse_misspelt(of_run, parser)
     given = parser.parse_args(own)
     _refuse_what_does_not_fit(given, of_run)
@@ -282,16 +220,16 @@ def _tuning(given: argparse.Namespace) -> Tuning:
 
 def _notes(given: argparse.Namespace) -> Iterator[str]:
     """A line for each option that was given and has no effect."""
-    for name, why in training.WITHOUT_EFFECT.items():
+    for name, why in tuning_arguments.WITHOUT_EFFECT.items():
         if getattr(given, name) is not None:
             yield f"--{name} has no effect any more: {why}"
     at_work = {given.head}
     if given.do_fine_tuning:
         at_work |= {"fine-tuning"}
         at_work |= {"augmentation"} if given.do_data_augmentation else set()
-    for name, takers in training.TAKEN_BY.items():
+    for name, takers in tuning_arguments.TAKEN_BY.items():
         value = getattr(given, name)
-        is_given = value is not None and value != training.DEFAULTS.get(name)
+        is_given = value is not None and value != tuning_arguments.DEFAULTS.get(name)
         if is_given and not at_work & set(takers):
             yield f"--{name} has no effect here: it is for {_told(takers)}"
 

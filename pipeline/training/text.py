@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from consumers.classifier_files import METRICS_FILE, SUSPECTS_FILE, Classifier
 from consumers.learning import Learned
 from pipeline.options import program
-from pipeline.options.train_door import TrainOptions
 from pipeline.terminal.words import count
+from pipeline.training.values import TrainOptions
 
 
 def trained_lines(options: TrainOptions, classifier: Classifier, learned: Learned) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.readers`: what reading 100,000 × 1280 vectors costs, by library.
+"""`python -m benchmarks.consumers.readers`: what reading 100,000 × 1280 vectors costs, by library.
 
 Each reader takes `id` and `feature_vector` in a process of its own, after its imports. Peak memory
 is above what the process held then. A view of a single part is compared with Arrow's buffer.
@@ -196,7 +196,14 @@ def main() -> None:
     print(f"\n{options.rows:,} × {options.width} float32, {size:,.0f} MiB\n")
     print("| reader | seconds | peak memory, MiB | / the array's |\n|---|---|---|---|")
     for name in READERS:
-        command = [sys.executable, "-m", "benchmarks.readers", *sys.argv[1:], "--one", name]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.consumers.readers",
+            *sys.argv[1:],
+            "--one",
+            name,
+        ]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
             raise SystemExit(f"{name}: {done.stderr[-2000:]}")

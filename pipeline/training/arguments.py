@@ -12,6 +12,7 @@ from typing import Any
 
 from pipeline.options import model, types
 from pipeline.options.parser import Parser
+from pipeline.training.tuning_arguments import DEFAULTS, add_augmentation, add_tuning
 from transforms.models import builtin
 
 EPILOG = """\
@@ -20,46 +21,6 @@ as --engine auto or --pixels. Exit codes: 0 done; 1 failed, or less accurate tha
 --assert_accuracy_at_least: nothing was written; 2 a mistake in the command or its inputs; 3 a run
 is at work on the features; 4 a safety limit of run refused it; 130 or 143 interrupted.
 """
-
-# Which heads an option of training has an effect on; fine-tuning is one of its own.
-TAKEN_BY = {
-    "train_epochs": ("mlp", "fine-tuning"),
-    "batch_size": ("mlp", "fine-tuning"),
-    "learning_rate": ("mlp", "fine-tuning"),
-    "momentum": ("mlp", "fine-tuning"),
-    "dropout_rate": ("mlp", "fine-tuning"),
-    "l1_regularizer": ("logistic", "mlp", "fine-tuning"),
-    "l2_regularizer": ("logistic", "mlp", "fine-tuning"),
-    "label_smoothing": ("mlp", "fine-tuning"),
-    "hidden_units": ("mlp",),
-    "summaries_dir": ("fine-tuning",),
-    "do_data_augmentation": ("fine-tuning",),
-    "rotation_range": ("augmentation",),
-    "horizontal_flip": ("augmentation",),
-    "width_shift_range": ("augmentation",),
-    "height_shift_range": ("augmentation",),
-    "shear_range": ("augmentation",),
-    "zoom_range": ("augmentation",),
-    "warm_up": ("fine-tuning",),
-    "checkpoint_steps": ("fine-tuning",),
-    "patience": ("fine-tuning",),
-    "checkpoints": ("fine-tuning",),
-}
-
-# Of those among them that argparse has a value for where they are not given.
-DEFAULTS = {
-    "hidden_units": 256,
-    "do_data_augmentation": False,
-    "warm_up": 0.1,
-    "checkpoint_steps": 100,
-    "patience": 3,
-}
-
-WITHOUT_EFFECT = {
-    "use_tf_data_input": "images are read in one way",
-    "set_memory_growth": "TensorFlow's memory on a GPU grows as it is needed",
-    "distribution_strategy": "training runs on one device",
-}
 
 _BOOLEANS = (
     "do_fine_tuning",
@@ -102,8 +63,8 @@ def training_parser() -> argparse.ArgumentParser:
     _add_outputs(parser.add_argument_group("what is written"))
     _add_model(parser.add_argument_group("the model that makes the vectors"))
     _add_head(parser.add_argument_group("the head"))
-    _add_tuning(parser.add_argument_group("fine-tuning"))
-    _add_augmentation(parser.add_argument_group("augmentation"))
+    add_tuning(parser.add_argument_group("fine-tuning"))
+    add_augmentation(parser.add_argument_group("augmentation"))
     return parser
 
 
@@ -257,71 +218,4 @@ def _add_head(group: Any) -> None:
             type=kind,
             metavar="N" if kind is types.positive else "X",
             help=f"of --head mlp; of --do_fine_tuning: {what}",
-        )
-
-
-def _add_tuning(group: Any) -> None:
-    group.add_argument(
-        "--do_fine_tuning",
-        type=types.boolean,
-        default=False,
-        metavar="BOOL",
-        help="train the model's own weights, too, from the images of --image_dir",
-    )
-    group.add_argument(
-        "--warm_up",
-        type=types.fraction,
-        default=DEFAULTS["warm_up"],
-        metavar="X",
-        help="share of the steps in which the learning rate rises; then it falls by a cosine "
-        "(default: %(default)s)",
-    )
-    group.add_argument(
-        "--patience",
-        type=types.positive,
-        default=DEFAULTS["patience"],
-        metavar="N",
-        help="stop after so many epochs without a better loss on validation images (default: "
-        "%(default)s)",
-    )
-    group.add_argument(
-        "--checkpoint_steps",
-        type=types.positive,
-        default=DEFAULTS["checkpoint_steps"],
-        metavar="N",
-        help="after a kill, at most so many steps are done again (default: %(default)s)",
-    )
-    group.add_argument(
-        "--checkpoints",
-        metavar="DIR",
-        help="where they are kept until the model is written (default: MODEL-checkpoints)",
-    )
-    group.add_argument("--summaries_dir", metavar="DIR", help="where TensorBoard finds its logs")
-    for name in WITHOUT_EFFECT:
-        group.add_argument(f"--{name}", help="of make_image_classifier; has no effect any more")
-
-
-def _add_augmentation(group: Any) -> None:
-    group.add_argument(
-        "--do_data_augmentation",
-        type=types.boolean,
-        default=DEFAULTS["do_data_augmentation"],
-        metavar="BOOL",
-        help="change the images at random while fine-tuning; the others say how (default: false)",
-    )
-    group.add_argument(
-        "--horizontal_flip",
-        type=types.boolean,
-        metavar="BOOL",
-        help="mirror half of them (default: true)",
-    )
-    for name, default, what in (
-        ("rotation_range", 40.0, "degrees by which an image is turned, at most"),
-        ("width_shift_range", 0.2, "share of its width by which it is moved, at most"),
-        ("height_shift_range", 0.2, "share of its height by which it is moved, at most"),
-        ("shear_range", 0.2, "degrees by which it is sheared, at most"),
-        ("zoom_range", 0.2, "share by which it is enlarged or made smaller, at most"),
-    ):
-        group.add_argument(
-            f"--{name}", type=types.from_zero, metavar="X", help=f"{what} (default: {default:g})"
         )

@@ -1,0 +1,1 @@
+"""What reading vectors and learning from them costs."""

@@ -1,0 +1,1 @@
+"""The verb `train`: its options, its work and what it says."""
