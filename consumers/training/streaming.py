@@ -3,7 +3,8 @@
 L-BFGS on the whole objective, whose value and gradient are sums over blocks. So the order of the
 images does not matter (a folder lies sorted by class), there is no rate to choose, and what comes
 out is the optimum that scikit-learn's `LogisticRegression` has. Memory beyond the vectors is that
-of a block and some twenty heads. For vectors that take hours to read once, it is the wrong tool.
+of some blocks, 256 MiB at most, and some fifty heads. For vectors that take hours to read once, it
+is the wrong tool.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ ROUGH, EXACT = 1e-5, 1e-6
 
 _MOST_PASSES = 200
 _BLOCK_BYTES = 16 * 2**20
+# Vectors in fewer bytes are gathered once, and not in each pass.
+_KEPT_BYTES = 256 * 2**20
 # A dimension that varies less than this share of its size is constant but for rounding.
 _CONSTANT = 1e-5
 
@@ -94,14 +97,17 @@ def solve(
     shape = start.kernel.shape
     total = float(weights.sum(dtype=np.float64)) / (shape[1] if targets.ndim == 2 else 1)
 
+    kept = []
+    if 4 * len(rows) * shape[0] <= _KEPT_BYTES:
+        kept = [block - scale.mean for block in _blocks(vectors, rows)]
+
     def smooth(kernel: np.ndarray, bias: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
         loss, by_kernel, by_bias = 0.0, np.zeros(shape), np.zeros(shape[1])
         scaled = (kernel / scale.deviation[:, None]).astype(np.float32)
         at = 0
-        for block in _blocks(vectors, rows):
+        for block in kept or (block - scale.mean for block in _blocks(vectors, rows)):
             part = slice(at, at + len(block))
             at += len(block)
-            block = block - scale.mean
             logits = block @ scaled + bias.astype(np.float32)
             block_loss, by_logits = _log_loss(logits, targets[part], weights[part])
             loss += block_loss
