@@ -111,7 +111,8 @@ def test_a_keras_layer_trains_extractor_and_head(classifier):
 
 def test_l1_and_l2_add_up_in_one_loss_a_kernel(tmp_path):
     found = save_small_classifier(tmp_path, l1=0.5, l2=0.25)
-    _, *of_head = [float(loss()) for loss in hub.load(found.path).regularization_losses]
+    model = hub.load(found.path)
+    _, *of_head = [float(loss()) for loss in model.regularization_losses]
     kernels = [layer.kernel for layer in found.head.layers]
     expected = [0.5 * np.abs(k).sum() + 0.25 * np.square(k).sum() for k in kernels]
     assert of_head == pytest.approx(expected, rel=1e-5)
@@ -140,15 +141,15 @@ def test_every_form_of_extractor_becomes_a_reusable_one(tmp_path: pathlib.Path, 
     words = ["--input", "i", "--output", "o", "--model", str(form.model), *form.flags]
     source = stage_model(read_options(words).model)
     extractor, images = open_extractor(source), noise(5, form.size)
-    head = random_head(model_forms.WIDTH, dropout_rate=0.2)
-    save_classifier(str(tmp_path / "out"), source, head, DESCRIPTION)
-    model = hub.load(str(tmp_path / "out"))
     taken = tf.image.convert_image_dtype(images, form.takes, saturate=True)
     if form.batch_size:
         parts = [form.direct(tf.repeat(taken[at : at + 1], form.batch_size, 0)) for at in range(5)]
         vectors = np.stack([np.array(part)[0] for part in parts])
     else:
         vectors = np.array(form.direct(taken))
+    head = random_head(vectors.shape[1], dropout_rate=0.2)
+    save_classifier(str(tmp_path / "out"), source, head, DESCRIPTION)
+    model = hub.load(str(tmp_path / "out"))
     np.testing.assert_allclose(model(images), head.logits(vectors), rtol=1e-5, atol=1e-5)
     assert len(model.variables) == len(extractor.variables) + 2
     assert (len(model.trainable_variables) > 2) is (name in TRAINABLE)
@@ -216,7 +217,8 @@ def test_losses_of_keras_layers_are_kept(tmp_path):
     model.save(tmp_path / "m.keras")
     source = ModelSource(name=str(tmp_path / "m.keras"))
     save_classifier(str(tmp_path / "out"), source, random_head(4), DESCRIPTION)
-    [loss] = hub.load(str(tmp_path / "out")).regularization_losses
+    saved = hub.load(str(tmp_path / "out"))
+    [loss] = saved.regularization_losses
     assert float(loss()) == pytest.approx(float(model.losses[0]))
 
 
