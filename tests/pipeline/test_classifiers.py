@@ -9,13 +9,13 @@ import numpy as np
 import PIL.Image
 import pytest
 
-import consumers
 from pipeline import inspect, settings
 from pipeline.options.door import read_options
 from pipeline.terminal.errors import told
 from tests.helpers.classifiers import LABELS, SmallClassifier, noise, save_small_classifier
 from transforms.errors import UserError
 from transforms.models import builtin
+from transforms.snapshot import load_features
 
 CLASSIFY = ("--task", "classification")
 COUNT = 4
@@ -97,7 +97,7 @@ def test_run_gives_the_predictions_of_the_model(classifier, tmp_path, run_here):
         *("--model", classifier.path, *CLASSIFY),
     )
     assert done.code == 0, done.err
-    rows = consumers.load_features(str(tmp_path / "out")).sort_by("id").to_pydict()
+    rows = load_features(str(tmp_path / "out")).sort_by("id").to_pydict()
     logits = classifier.expected(images.astype(np.float32) / 255)
     np.testing.assert_allclose(np.array(rows["logits"]), logits, rtol=1e-4, atol=1e-4)
     best = [LABELS[at] for at in logits.argmax(1)]
