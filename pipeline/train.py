@@ -10,6 +10,7 @@ from pipeline import start
 if __name__ == "__main__":  # first, as what is imported below may fail
     start.end_process(start.begin("pipeline.train:main"))
 
+import os
 import sys
 
 from pipeline.terminal import ending, logs
@@ -27,8 +28,11 @@ def main(argv: list[str] | None = None) -> int:
 def _train(argv: list[str]) -> int:
     from pipeline.training.door import read_train_options
     from pipeline.training.work import train
+    from transforms.machine.cores import available_cores
     from transforms.machine.tensorflow_import import import_tensorflow
 
     options = read_train_options(argv)
+    if options.tuning is not None:  # a step is one batch, and no slices of it run beside each other
+        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(available_cores()))
     import_tensorflow()
     return train(options)
