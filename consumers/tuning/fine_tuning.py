@@ -205,7 +205,8 @@ class _Training:
             if step % self._options.checkpoint_steps == 0 and step % self._per_epoch:
                 self._save()
             faults.reached("tuning_step")
-            loss = self._state.loss_sum / max(1, self._state.loss_images)
+            state = self._state
+            loss = (state.loss_sum - state.regularization_sum) / max(1, state.loss_images)
             where = f"epoch {epoch}: step {step} of {self._steps}, loss {loss:.4f}"
             self._progress.reached_step(step, where)
 
