@@ -69,7 +69,7 @@ def to_tflite(directory: str, image_size: tuple[int, int]) -> TfliteModel:
 
 
 def _unconverted(directory: str, error: Exception) -> UserError:
-    ops = sorted(set(re.findall(r"'?\btf\.(\w+)", str(error))))
+    ops = sorted(set(re.findall(r"\btf\.([A-Z]\w*)", str(error))))
     what = f"TFLite knows no {', '.join(ops)}" if ops else one_line(error)
     return UserError(f"cannot be converted to TFLite: {what}", subject=directory)
 

@@ -14,7 +14,6 @@ from pipeline.options.door import read_options
 from pipeline.terminal.errors import told
 from tests.helpers.classifiers import LABELS, SmallClassifier, noise, save_small_classifier
 from transforms.errors import UserError
-from transforms.models import builtin
 from transforms.snapshot import load_features
 
 CLASSIFY = ("--task", "classification")
@@ -129,10 +128,3 @@ def test_inspect_tells_of_a_damaged_description(classifier, tmp_path, capfd):
     assert inspect.main([str(other)]) == 2
     told_lines = capfd.readouterr().err.splitlines()
     assert len(told_lines) == 1 and "it is no object" in told_lines[0]
-
-
-def test_the_builtin_is_described_as_the_others_are(capfd):
-    assert inspect.main([builtin.NAME, "--task", "classification"]) == 0
-    table = capfd.readouterr().out
-    assert "classes        1,000, one an image (softmax): tench, " in table
-    assert "and 990 more" in table
