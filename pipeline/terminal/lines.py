@@ -29,7 +29,7 @@ def passed_over_text(passed_over: collections.Counter[str]) -> str:
         text += f"; cannot decode {count(images.total(), 'image')} ({_kinds(images)}): "
         text += "convert them to JPEG or PNG"
     if others:
-        text += f"; passed over {others.total():,} other files ({_kinds(others)})"
+        text += f"; passed over {count(others.total(), 'other file')} ({_kinds(others)})"
     if folders:
         text += f"; passed over {count(folders.total(), 'hidden folder')} ({_kinds(folders)})"
     return text

@@ -52,7 +52,7 @@ def test_images_that_cannot_be_decoded_are_named_apart_from_other_files(
     said = finished[0].err
     assert "cannot decode 2 images (" in said and "1 .tiff" in said and "1 .heic" in said
     assert "convert them to JPEG or PNG" in said
-    assert "passed over 1 other files (1 .txt)" in said
+    assert "passed over 1 other file (1 .txt)" in said
 
 
 def test_each_type_of_error_has_one_example(

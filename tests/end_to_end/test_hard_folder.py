@@ -111,7 +111,7 @@ def test_every_file_is_a_row_or_an_error_row(folder, tmp_path):
     assert ODD_NAME in rows and "deep.png" in rows and "animated.gif" in rows
     assert all(error_table["message"].str.len() > 5)
     assert not any("\n" in message for message in error_table["message"])
-    assert "passed over 1 other files (1 .txt)" in done.err
+    assert "passed over 1 other file (1 .txt)" in done.err
     assert f"{len(names)} matched: {len(rows)} rows and {len(errors)} errors" in done.out
     assert int(time_file.read_text()) * 1024 < 2 * 2**30, "peak memory"
 

@@ -64,7 +64,7 @@ def test_our_own_sequences_still_work() -> None:
 def test_a_line_stays_one_line_of_text(hostile: str, capsys, tmp_path: pathlib.Path) -> None:
     """Suffixes of files, URIs, what servers answer: whatever a message is made of."""
     error = UserError("HTTP 500 ", hostile, subject=Parameter("model", f"http://h/{hostile}"))
-    lines.say(f"passed over 1 other files (1 .{hostile})", told(error))
+    lines.say(f"passed over 1 other file (1 .{hostile})", told(error))
     said = capsys.readouterr().err
     assert is_harmless(said)
     assert len(said.splitlines()) == 2

@@ -29,6 +29,8 @@ Reason = Literal[
 _HARMLESS: Mapping[str, str] = {
     "as image models use them: convolution, normalisation, pooling, activation": """
         AvgPool AvgPool3D AvgPool3DGrad AvgPoolGrad BatchNormWithGlobalNormalization
+        BlockLSTM BlockLSTMV2 CTCBeamSearchDecoder CTCGreedyDecoder DenseCountSparseOutput
+        GRUBlockCell GenerateBoundingBoxProposals LSTMBlockCell
         BatchNormWithGlobalNormalizationGrad BiasAdd BiasAddGrad BiasAddV1 Conv Conv2D
         Conv2DBackpropFilter Conv2DBackpropFilterV2 Conv2DBackpropInput Conv2DBackpropInputV2
         Conv3D Conv3DBackpropFilter Conv3DBackpropFilterV2 Conv3DBackpropInput
