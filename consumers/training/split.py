@@ -28,7 +28,7 @@ class Split:
     held_out: np.ndarray
 
 
-def split(labelled: Labelled, fraction: float, seed: int) -> Split:
+def split_images(labelled: Labelled, fraction: float, seed: int) -> Split:
     """Holds out a share of the images, stratified by class; groups stay together.
 
     The same images with the same seed give the same split. Every class is on both sides; a share
@@ -46,7 +46,7 @@ def split(labelled: Labelled, fraction: float, seed: int) -> Split:
     >>> ids = np.array(list("abcdef"), object)
     >>> targets, groups = np.array([0, 0, 0, 1, 1, 1]), np.array([0, 0, 1, 2, 3, 3])
     >>> images = Labelled(ids, np.zeros((6, 1), np.float32), targets, ("cat", "dog"), groups)
-    >>> sides = split(images, 0.4, seed=0)
+    >>> sides = split_images(images, 0.4, seed=0)
     >>> sides.train.tolist(), sides.held_out.tolist()
     ([0, 1, 4, 5], [2, 3])
     """
@@ -65,8 +65,8 @@ def split(labelled: Labelled, fraction: float, seed: int) -> Split:
 def folds(labelled: Labelled, count: int, seed: int) -> np.ndarray:
     """The number of each image's fold, for cross-validation: int64 [n], below `count`.
 
-    Stratified and grouped as in `split`, but a class of few groups may be missing in some folds,
-    and be in one alone.
+    Stratified and grouped as in `split_images`, but a class of few groups may be missing in some
+    folds, and be in one alone.
     """
     units = _Units.of(labelled)
     return _dealt(units, np.full(count, 1 / count), seed)[units.of_image]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from consumers.training.duplicates import images_not_alone, joined_groups, near_duplicate_groups
-from consumers.training.split import split
+from consumers.training.split import split_images
 from tests.consumers.training.clusters import clusters
 from transforms.errors import UserError
 
@@ -52,12 +52,12 @@ def test_no_duplicate_stands_on_both_sides_and_the_count_is_right():
     targets[1900:] = targets[copied]
     groups = near_duplicate_groups(images.vectors)
     assert images_not_alone(groups) == 200
-    sides = split(dataclasses.replace(images, targets=targets, groups=groups), 0.2, seed=3)
+    sides = split_images(dataclasses.replace(images, targets=targets, groups=groups), 0.2, seed=3)
     is_held_out = np.zeros(2000, bool)
     is_held_out[sides.held_out] = True
     assert (is_held_out[copied] == is_held_out[1900:]).all()
     assert 0 < is_held_out[copied].sum() < 100
-    without = split(dataclasses.replace(images, targets=targets), 0.2, seed=3)
+    without = split_images(dataclasses.replace(images, targets=targets), 0.2, seed=3)
     is_held_out[:] = False
     is_held_out[without.held_out] = True
     assert (is_held_out[copied] != is_held_out[1900:]).any()

@@ -16,7 +16,7 @@ from consumers.labelled import Labelled
 from consumers.training import fit
 from consumers.training.checks import refuse_untrainable
 from consumers.training.fit import HeadOptions, fit_head
-from consumers.training.split import split
+from consumers.training.split import split_images
 from consumers.training.streaming import class_probabilities
 from tests.consumers.training.clusters import clusters, labelled
 from transforms.errors import UserError
@@ -31,7 +31,7 @@ def digits() -> tuple[Labelled, Labelled]:
     """Scikit-learn's digits as raw pixels; the second is the held-out fifth."""
     vectors, targets = load_digits(return_X_y=True)
     all_of_them = labelled(vectors.astype(np.float32), targets.astype(np.int64))
-    sides = split(all_of_them, 0.2, seed=0)
+    sides = split_images(all_of_them, 0.2, seed=0)
     return all_of_them.take(sides.train), all_of_them.take(sides.held_out)
 
 

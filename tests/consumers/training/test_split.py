@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from consumers.training.split import folds, split
+from consumers.training.split import folds, split_images
 from tests.consumers.training.clusters import labelled
 from transforms.errors import UserError
 
@@ -18,11 +18,14 @@ def images(targets, groups=None):
 
 def test_every_class_is_held_out_in_its_share_to_the_image():
     targets = np.repeat([0, 1, 2, 3], [500, 100, 10, 2])
-    sides = split(images(targets), 0.2, seed=7)
+    sides = split_images(images(targets), 0.2, seed=7)
     assert np.bincount(targets[sides.held_out]).tolist() == [100, 20, 2, 1]
     both = np.concatenate([sides.train, sides.held_out])
     assert np.sort(both).tolist() == list(range(612))
-    again, other = split(images(targets), 0.2, seed=7), split(images(targets), 0.2, seed=8)
+    again, other = (
+        split_images(images(targets), 0.2, seed=7),
+        split_images(images(targets), 0.2, seed=8),
+    )
     assert (again.held_out == sides.held_out).all()
     assert (other.held_out[:100] != sides.held_out[:100]).any()
 
@@ -31,7 +34,7 @@ def test_groups_of_all_sizes_stay_together_and_the_share_is_near():
     random = np.random.default_rng(0)
     groups = np.minimum(random.zipf(1.8, 3000), 500)
     targets = random.integers(0, 5, 3000)
-    sides = split(images(targets, groups), 0.25, seed=0)
+    sides = split_images(images(targets, groups), 0.25, seed=0)
     assert not set(groups[sides.train]) & set(groups[sides.held_out])
     shares = np.bincount(targets[sides.held_out], minlength=5) / np.bincount(targets)
     assert (abs(shares - 0.25) < 0.1).all()
@@ -40,7 +43,7 @@ def test_groups_of_all_sizes_stay_together_and_the_share_is_near():
 def test_a_class_of_two_large_groups_is_on_both_sides():
     targets = np.repeat([0, 1], [100, 100])
     groups = np.concatenate([np.repeat([0, 1], 50), np.arange(2, 102)])
-    sides = split(images(targets, groups), 0.2, seed=0)
+    sides = split_images(images(targets, groups), 0.2, seed=0)
     assert np.bincount(targets[sides.train], minlength=2).tolist() == [50, 80]
     assert np.bincount(targets[sides.held_out], minlength=2).tolist() == [50, 20]
 
@@ -49,7 +52,7 @@ def test_images_of_several_classes_keep_the_shares_of_rare_ones():
     random = np.random.default_rng(0)
     targets = random.random((2000, 6)) < [0.5, 0.3, 0.1, 0.05, 0.01, 0.003]
     targets[:3, 5] = True
-    sides = split(images(targets), 0.2, seed=0)
+    sides = split_images(images(targets), 0.2, seed=0)
     wanted = targets.sum(axis=0) * 0.2
     assert (abs(targets[sides.held_out].sum(axis=0) - wanted) <= 1 + 0.02 * wanted).all()
     of_none = ~targets.any(axis=1)
@@ -66,13 +69,13 @@ def test_images_of_several_classes_keep_the_shares_of_rare_ones():
 )
 def test_a_class_that_cannot_be_on_both_sides_is_named(targets, groups, told):
     with pytest.raises(UserError, match=told):
-        split(images(targets, groups), 0.5, seed=0)
+        split_images(images(targets, groups), 0.5, seed=0)
 
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0, float("nan")])
 def test_a_share_of_nothing_or_all_is_refused(fraction):
     with pytest.raises(UserError, match=r"^fraction .*: a share above 0 and below 1"):
-        split(images([0, 0, 1, 1]), fraction, seed=0)
+        split_images(images([0, 0, 1, 1]), fraction, seed=0)
 
 
 def test_folds_have_equal_shares_and_whole_groups():
