@@ -25,7 +25,7 @@ from consumers.training.duplicates import (
     near_duplicate_groups,
 )
 from consumers.training.fit import FittedHead, HeadOptions, fit_head
-from consumers.training.split import Split, split
+from consumers.training.split import Split, split_images
 
 Say = Callable[[str], None]
 
@@ -94,7 +94,7 @@ def learn(labelled: Labelled, recipe: Recipe, say: Say) -> Learned:
     cosine, groups = _alike(labelled.vectors, recipe.near_duplicate, say)
     near_duplicates = images_not_alone(groups)
     labelled = dataclasses.replace(labelled, groups=joined_groups(groups, labelled.groups))
-    sides = split(labelled, recipe.held_out, recipe.seed)
+    sides = split_images(labelled, recipe.held_out, recipe.seed)
     say(
         f"{len(labelled.ids):,} images of {len(labelled.classes):,} classes: "
         f"{len(sides.train):,} to learn from, {len(sides.held_out):,} held out; "

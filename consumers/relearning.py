@@ -13,7 +13,7 @@ from consumers.learning import Learned, Recipe, Say, measure
 from consumers.report.calibration import temperature
 from consumers.report.metrics import Metrics
 from consumers.training.fit import fit_head
-from consumers.training.split import split
+from consumers.training.split import split_images
 from consumers.tuning import network
 from consumers.tuning.fine_tuning import Tuned, fine_tune
 from consumers.tuning.images import LabelledImage, read_labelled
@@ -102,7 +102,7 @@ def relearn(
     """
     model = load_trainable(source)
     training = learned.labelled.take(learned.sides.train)
-    halves = split(training, _VALIDATION, recipe.seed)
+    halves = split_images(training, _VALIDATION, recipe.seed)
     head = _head_of(training.take(halves.train), learned, recipe, losses)
     tuned = fine_tune(
         model,

@@ -15,7 +15,7 @@ from consumers import load_features
 from consumers.labelled import Labelled
 from consumers.labels import labels_of_folders
 from consumers.training.duplicates import joined_groups, near_duplicate_groups
-from consumers.training.split import split
+from consumers.training.split import split_images
 from examples.digits import write_digits
 from pipeline import inspect, run, train
 from tests.helpers.colours import save_grey_extractor, write_colours
@@ -87,7 +87,7 @@ def held_out(job: Job) -> tuple[list[str], np.ndarray]:
     vectors = features.to_numpy()
     groups = joined_groups(near_duplicate_groups(vectors), None)
     labelled = Labelled(features.ids, vectors, labels.targets, labels.classes, groups)
-    sides = split(labelled, 0.2, 0)
+    sides = split_images(labelled, 0.2, 0)
     return labelled.ids[sides.held_out].tolist(), labels.targets[sides.held_out]
 
 
