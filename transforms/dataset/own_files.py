@@ -138,7 +138,7 @@ def _refuse_unless(entry: os.DirEntry[str], is_so: bool, wanted: str) -> None:
         return
     what = "a link" if entry.is_symlink() else f"no {wanted}"
     raise UserError(
-        f"is {what}, and only a {wanted} may have that name in an output; nothing was done; put the "
-        f"{wanted} back, or delete it if nobody needs it",
+        f"is {what}, and only a {wanted} may have that name in an output; nothing was done; put "
+        f"the {wanted} back, or delete it if nobody needs it",
         subject=entry.path,
     )

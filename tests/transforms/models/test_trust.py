@@ -433,7 +433,8 @@ def test_tags_choose_the_graph(tmp_path: pathlib.Path) -> None:
 # All ops of this TensorFlow
 
 # What they call a file, path, prefix, pattern or stream is none.
-HARMLESS = "CTCBeamSearchDecoder RegexFullMatch RegexReplace StaticRegexFullMatch StaticRegexReplace"
+HARMLESS = """
+    CTCBeamSearchDecoder RegexFullMatch RegexReplace StaticRegexFullMatch StaticRegexReplace"""
 
 
 def sounds_like_a_place(argument: str) -> bool:
