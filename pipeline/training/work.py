@@ -226,6 +226,7 @@ def _classifier(
     tuned = None if relearned is None else relearned.tuned
     more = {} if tuned is None else {"epochs": [dataclasses.asdict(s) for s in tuned.scores]}
     best = learned if relearned is None else relearned
+    folder = os.path.basename((options.image_dir or options.features).rstrip("/"))
     return Classifier(
         source=source,
         source_sha256=sha256,
@@ -234,7 +235,7 @@ def _classifier(
         metrics=best.metrics,
         image_size=_image_size(features),
         name=os.path.basename(storage.absolute(options.output or options.features).rstrip("/")),
-        data=options.image_dir or options.features,
+        data=f"the images of {folder}",
         group_column=options.labels.group_column,
         program=f"{PROGRAM} {__version__}",
         more=more,
