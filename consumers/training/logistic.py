@@ -22,7 +22,10 @@ from consumers.training.streaming import (
     standardised_logits,
 )
 
-STRENGTHS = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001, 0.0003, 0.0001, 0.00003, 0.00001)
+# From strong to weak; behind the first that is worse than the one before, none is tried.
+STRENGTHS = tuple(
+    float(f"{digit}e{exponent}") for exponent in range(-1, -8, -1) for digit in (3, 1)
+)
 
 ClassWeight = Literal["none", "balanced"]
 
