@@ -17,10 +17,13 @@ class Dense:
     Attributes:
       kernel: float32 [in, out].
       bias: float32 [out].
+      unit: float32 [in, 1] or a number: what was regularised is `kernel * unit`, the kernel before
+        something else was multiplied into it.
     """
 
     kernel: np.ndarray
     bias: np.ndarray
+    unit: np.ndarray | float = 1.0
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -33,7 +36,8 @@ class Head:
     Attributes:
       layers: at least one.
       dropout_rate: share of the last layer's inputs that is dropped while training; 0 for none.
-      l1, l2: strengths with which the kernels' sums of |w| and w² are regularisation losses.
+      l1, l2: strengths with which the sums of |w| and w² of each `kernel * unit` are regularisation
+        losses.
 
     >>> head = Head((Dense(np.eye(2, dtype=np.float32), np.zeros(2, np.float32)),))
     >>> head.logits(np.array([[1.0, 3.0]], np.float32)).tolist()
@@ -57,7 +61,11 @@ class Head:
         *hidden, last = self.layers
         scale = np.float32(1 / temperature)
         return dataclasses.replace(
-            self, layers=(*hidden, Dense(last.kernel * scale, last.bias * scale))
+            self,
+            layers=(
+                *hidden,
+                Dense(last.kernel * scale, last.bias * scale, last.unit / float(scale)),
+            ),
         )
 
     def on_standardised(self, mean: np.ndarray, deviation: np.ndarray) -> Head:
@@ -69,5 +77,6 @@ class Head:
         first, *others = self.layers
         kernel = first.kernel / deviation[:, None]
         bias = first.bias - mean @ kernel
-        folded = Dense(kernel.astype(np.float32), bias.astype(np.float32))
+        unit = (first.unit * deviation[:, None]).astype(np.float32)
+        folded = Dense(kernel.astype(np.float32), bias.astype(np.float32), unit)
         return dataclasses.replace(self, layers=(folded, *others))

@@ -128,10 +128,14 @@ def _head_losses(head: Head, kernels: Sequence[Any]) -> list[Callable[[], Any]]:
     """For each kernel, `l1 * sum(|w|) + l2 * sum(w²)`, as `tf.keras.regularizers.L1L2` has it."""
     import tensorflow as tf
 
-    def loss(kernel: Any) -> Any:
+    def loss(kernel: Any, unit: Any) -> Any:
+        kernel = kernel * unit
         return head.l1 * tf.reduce_sum(tf.abs(kernel)) + head.l2 * tf.reduce_sum(kernel**2)
 
-    return [functools.partial(loss, kernel) for kernel in kernels] if head.l1 or head.l2 else []
+    if not (head.l1 or head.l2):
+        return []
+    units = [layer.unit for layer in head.layers]
+    return [functools.partial(loss, *both) for both in zip(kernels, units, strict=True)]
 
 
 def _save(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -69,15 +70,19 @@ class Network:
         import tensorflow as tf
 
         losses = [tf.reduce_sum(loss()) for loss in self._model.regularization_losses]
-        for kernel, _ in self._layers:
+        for (kernel, _), layer in zip(self._layers, self._head.layers, strict=True):
+            kernel = kernel * layer.unit
             losses.append(self._head.l1 * tf.reduce_sum(tf.abs(kernel)))
             losses.append(self._head.l2 * tf.reduce_sum(tf.square(kernel)))
         return tf.add_n([tf.cast(loss, tf.float32) for loss in losses])
 
     def head(self) -> Head:
         """The head as it is now, as plain arrays."""
-        layers = tuple(Dense(kernel.numpy(), bias.numpy()) for kernel, bias in self._layers)
-        return Head(layers, self._head.dropout_rate, self._head.l1, self._head.l2)
+        layers = tuple(
+            Dense(kernel.numpy(), bias.numpy(), layer.unit)
+            for (kernel, bias), layer in zip(self._layers, self._head.layers, strict=True)
+        )
+        return dataclasses.replace(self._head, layers=layers)
 
 
 def cross_entropy(logits: Any, targets: Any, smoothing: float, is_multi_label: bool) -> Any:

@@ -73,3 +73,16 @@ def test_metrics_are_of_the_head_that_is_kept(digits: Labelled):
     assert learned.metrics.accuracy.value > 0.94
     assert learned.metrics.log_loss <= learned.metrics.log_loss_before + 0.01
     assert set(learned.sides.train) | set(learned.sides.held_out) == set(range(len(digits.ids)))
+
+
+def test_the_penalty_of_the_exported_head_is_the_one_that_it_was_fitted_with(digits: Labelled):
+    """Standardisation and temperature are multiplied into the kernel; the penalty stays small."""
+    learned = learn(digits, RECIPE, print)
+    deviation = digits.vectors[learned.sides.train].std(0).astype(np.float64)
+    [fitted], [kept] = learned.fitted.head.layers, learned.head.layers
+    standardised = fitted.kernel * np.where(deviation > 0, deviation, 1)[:, None]
+    wanted = learned.head.l2 * np.square(standardised).sum()
+    assert learned.head.l2 * np.square(kept.kernel * kept.unit).sum() == pytest.approx(
+        wanted, rel=1e-3
+    )
+    assert wanted < 1
