@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from consumers.readers.arrays import read_vectors
+from consumers.readers.arrays import read_vectors, vector_array
 from consumers.readers.finished import FinishedPart, FinishedParts, find_finished
 from consumers.readers.frames import vectors_in_frame
 from consumers.readers.rows import FeatureRows
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     import pandas as pd
     import polars as pl
     import tensorflow as tf
+
+_ROWS_AT_ONCE = 4096
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -117,6 +119,18 @@ class Features:
           itself. Otherwise one allocation, and a few row groups more while it is filled.
         """
         return read_vectors(self.found, self.where, self._counts)
+
+    def to_numpy_on_disk(self, into: np.ndarray) -> np.ndarray:
+        """All vectors, in an array that need not fit into memory.
+
+        Args:
+          into: float32 [n, N], such as a `numpy.memmap`.
+        """
+        at = 0
+        for batch in self.select([self.vector_column]).batches(_ROWS_AT_ONCE):
+            into[at : at + len(batch)] = vector_array(batch.column(0))
+            at += len(batch)
+        return into
 
     def to_pandas(self) -> pd.DataFrame:
         """All rows of `columns`; vectors are float32 [N], rows of one array [n, N].

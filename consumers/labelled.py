@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import tempfile
 
 import numpy as np
+
+_ROWS_AT_ONCE = 4096
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -34,6 +38,34 @@ class Labelled:
     def take(self, rows: np.ndarray) -> Labelled:
         """Some of the images: `rows` are positions or a mask."""
         groups = None if self.groups is None else self.groups[rows]
-        return Labelled(
-            self.ids[rows], self.vectors[rows], self.targets[rows], self.classes, groups
-        )
+        vectors = gathered(self.vectors, rows)
+        return Labelled(self.ids[rows], vectors, self.targets[rows], self.classes, groups)
+
+
+def on_disk(shape: tuple[int, int]) -> np.memmap:
+    """An array of float32 in a file of the temporary directory, which goes with it.
+
+    Raises:
+      OSError: there is no space for it.
+    """
+    size = max(4, 4 * shape[0] * shape[1])
+    with tempfile.TemporaryFile() as file:
+        os.posix_fallocate(file.fileno(), 0, size)  # or writing to it would end the process
+        return np.memmap(file, np.float32, "r+", shape=shape)
+
+
+def gathered(vectors: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """Some rows of an array: in memory, or on disk where it is there itself.
+
+    Args:
+      vectors: float32 [n, N].
+      rows: positions or a mask.
+    """
+    if not isinstance(vectors, np.memmap):
+        return vectors[rows]
+    positions = np.flatnonzero(rows) if rows.dtype == bool else rows
+    found = on_disk((len(positions), vectors.shape[1]))
+    for start in range(0, len(positions), _ROWS_AT_ONCE):
+        block = positions[start : start + _ROWS_AT_ONCE]
+        found[start : start + len(block)] = vectors[block]
+    return found

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from transforms.errors import Parameter, UserError, one_line
+from transforms.models.described import refuse_labels
 
 MOST_CSV_BYTES = 2**31
 _CSV_COLUMNS = ("id", "label")
@@ -27,12 +28,14 @@ class Labels:
       targets: int64 [n], or bool [n, C] where an image may be of several classes.
       classes: names, sorted.
       unlabelled: how many images have none.
+      strangers: how many names of a CSV file are of no image.
     """
 
     rows: np.ndarray
     targets: np.ndarray
     classes: tuple[str, ...]
     unlabelled: int
+    strangers: int = 0
 
 
 def labels_of_column(column: pa.ChunkedArray, name: str) -> Labels:
@@ -89,12 +92,14 @@ def groups_of_column(column: pa.ChunkedArray, name: str) -> np.ndarray:
 def labels_of_folders(uris: Iterable[str], directory: str) -> Labels:
     """Labels from the names of the folders that lie directly in a directory of images.
 
+    An image that lies in no folder has none.
+
     Args:
       uris: absolute paths or `scheme://…` of images.
       directory: that they were found in, in the same form.
 
     Raises:
-      UserError: an image is of no folder of it.
+      UserError: a folder has a name that is none for a class.
     """
     root = directory.rstrip("/") + "/"
     values: list[str | None] = []
@@ -123,8 +128,10 @@ def labels_of_csv(path: str, ids: Sequence[str], is_multi_label: bool) -> Labels
     matched = _matched(by_id, ids, subject)
     values = [matched.get(row) for row in range(len(ids))]
     if is_multi_label:
-        return labels_of_lists(values)
-    return labels_of_values([None if value is None else value[0] for value in values])
+        labels = labels_of_lists(values)
+    else:
+        labels = labels_of_values([None if value is None else value[0] for value in values])
+    return dataclasses.replace(labels, strangers=len(by_id) - len(matched))
 
 
 def labels_of_values(values: Sequence[Any]) -> Labels:
@@ -136,6 +143,7 @@ def labels_of_values(values: Sequence[Any]) -> Labels:
     """
     rows = [row for row, value in enumerate(values) if value is not None and value != ""]
     classes = _in_order({values[row] for row in rows})
+    _refuse_names(classes)
     place = {label: at for at, label in enumerate(classes)}
     targets = np.array([place[values[row]] for row in rows], np.int64)
     return Labels(_positions(rows), targets, _names(classes), len(values) - len(rows))
@@ -150,6 +158,7 @@ def labels_of_lists(values: Sequence[Sequence[Any] | None]) -> Labels:
     rows = [row for row, value in enumerate(values) if value is not None]
     of_rows = [[label for label in values[row] or () if label not in (None, "")] for row in rows]
     classes = _in_order({label for labels in of_rows for label in labels})
+    _refuse_names(classes)
     place = {label: at for at, label in enumerate(classes)}
     targets = np.zeros((len(rows), len(classes)), bool)
     for at, labels in enumerate(of_rows):
@@ -165,6 +174,17 @@ def _is_label(kind: pa.DataType) -> bool:
 def _in_order(labels: set[Any]) -> list[Any]:
     """Numbers by size, text by its characters."""
     return sorted(labels)
+
+
+def _refuse_names(classes: Sequence[Any]) -> None:
+    """What can be no line of labels.txt."""
+    for label in map(str, classes):
+        try:
+            refuse_labels((label,))
+        except ValueError as error:
+            raise UserError(
+                f"the class {label!r} has a name that cannot be written: {error}"
+            ) from error
 
 
 def _names(classes: Sequence[Any]) -> tuple[str, ...]:
@@ -219,8 +239,10 @@ def _matched(
     rows = {name: row for row, name in enumerate(ids)}
     matched = {rows[name]: labels for name, labels in by_id.items() if name in rows}
     others = by_id.keys() - rows.keys()
-    if others:
-        matched |= _matched_by_ends(by_id, others, ids, subject)
+    for row, end in _matched_by_ends(others, ids, subject).items():
+        if row in matched:
+            raise UserError(f"{end} is {ids[row]}, which another line names, too", subject=subject)
+        matched[row] = by_id[end]
     if not matched:
         raise UserError(
             f"matches no image: it names {next(iter(by_id))!r}, the images are such as {ids[0]!r}",
@@ -230,23 +252,28 @@ def _matched(
 
 
 def _matched_by_ends(
-    by_id: Mapping[str, list[str]], names: Iterable[str], ids: Sequence[str], subject: Parameter
-) -> dict[int, list[str]]:
-    """Those that are meant by the end of their ids."""
+    names: Iterable[str], ids: Sequence[str], subject: Parameter
+) -> dict[int, str]:
+    """The ends of ids that are names, by the position of the image."""
     depths = collections.defaultdict(set)
     for name in names:
         depths[name.count("/")].add(name)
-    found: dict[str, int] = {}
-    for row, of_image in enumerate(ids):
+    places: dict[str, int] = {}
+    found: dict[int, str] = {}
+    for row, of_image in enumerate(ids if depths else ()):
         words = of_image.split("/")
         for depth, wanted in depths.items():
             end = "/".join(words[-1 - depth :])
             if len(words) <= depth + 1 or end not in wanted:
                 continue
-            if end in found:
+            if end in places:
                 raise UserError(
-                    f"{end} may be {ids[found[end]]} or {of_image}; write more of the path",
+                    f"{end} may be {ids[places[end]]} or {of_image}; write more of the path",
                     subject=subject,
                 )
-            found[end] = row
-    return {row: by_id[end] for end, row in found.items()}
+            if row in found:
+                raise UserError(
+                    f"{end} and {found[row]} are the same image, {of_image}", subject=subject
+                )
+            places[end], found[row] = row, end
+    return found

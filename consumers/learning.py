@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +15,7 @@ from consumers.report.evaluation import evaluate
 from consumers.report.metrics import Metrics
 from consumers.report.probabilities import logits_of, probabilities_of
 from consumers.report.suspects import label_suspects
-from consumers.training.checks import refuse_untrainable
+from consumers.training.checks import images_per_class, refuse_untrainable
 from consumers.training.duplicates import (
     NEAR_DUPLICATE,
     equal_vector_groups,
@@ -26,6 +25,7 @@ from consumers.training.duplicates import (
 )
 from consumers.training.fit import FittedHead, HeadOptions, fit_head
 from consumers.training.split import Split, split_images
+from transforms.errors import UserError
 
 Say = Callable[[str], None]
 
@@ -42,6 +42,7 @@ class Recipe:
         those of equal vectors are not; None:
         `NEAR_DUPLICATE`, unless the model gives most images vectors that are so alike.
       precision_wanted: how often answers are to be right where the classifier may abstain.
+      fewest: images that a class must have: to learn from, to choose with and to measure with.
     """
 
     head: HeadOptions
@@ -49,6 +50,7 @@ class Recipe:
     seed: int = 0
     near_duplicate: float | None = None
     precision_wanted: float = 0.95
+    fewest: int = 3
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -91,6 +93,7 @@ def learn(labelled: Labelled, recipe: Recipe, say: Say) -> Learned:
       UserError: the images cannot be learnt from; the message names what is in the way.
     """
     refuse_untrainable(labelled)
+    _refuse_few(labelled, recipe.fewest)
     cosine, groups = _alike(labelled.vectors, recipe.near_duplicate, say)
     near_duplicates = images_not_alone(groups)
     labelled = dataclasses.replace(labelled, groups=joined_groups(groups, labelled.groups))
@@ -115,7 +118,7 @@ def learn(labelled: Labelled, recipe: Recipe, say: Say) -> Learned:
         fitted,
         head,
         metrics,
-        _suspects(labelled, sides, fitted.out_of_fold, head),
+        _suspects(labelled, sides, fitted.out_of_fold, head.logits(held_out.vectors)),
     )
 
 
@@ -135,6 +138,15 @@ def measure(logits: np.ndarray, held_out: Labelled, heat: float, recipe: Recipe)
         temperature=heat,
         precision_wanted=recipe.precision_wanted,
     )
+
+
+def _refuse_few(labelled: Labelled, fewest: int) -> None:
+    for name, count in zip(labelled.classes, images_per_class(labelled), strict=True):
+        if count < fewest:
+            raise UserError(
+                f"class {name!r} has {count} of the {fewest} images that are needed at least: add "
+                "images of it, or leave it out"
+            )
 
 
 def _alike(vectors: np.ndarray, asked: float | None, say: Say) -> tuple[float, np.ndarray]:
@@ -166,13 +178,12 @@ def _temperature(fitted: FittedHead, training: Labelled) -> float:
 
 
 def _suspects(
-    labelled: Labelled, sides: Split, out_of_fold: np.ndarray | None, head: Head
+    labelled: Labelled, sides: Split, out_of_fold: np.ndarray | None, held_out: np.ndarray
 ) -> pa.Table:
     """Among all images: what is held out was not learnt from, either."""
     shape = (len(labelled.ids), len(labelled.classes))
     probabilities = np.full(shape, np.nan, np.float32)
     if out_of_fold is not None:
         probabilities[sides.train] = out_of_fold
-    held_out: Any = head.logits(labelled.vectors[sides.held_out])
     probabilities[sides.held_out] = probabilities_of(held_out, labelled.is_multi_label)
     return label_suspects(labelled.ids, labelled.targets, labelled.classes, probabilities)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -19,10 +20,9 @@ from consumers.tuning.fine_tuning import Tuned, fine_tune
 from consumers.tuning.images import LabelledImage, read_labelled
 from consumers.tuning.options import TuningOptions
 from consumers.tuning.scoring import validated
-from transforms.errors import UserError
+from transforms.errors import Parameter, UserError
 from transforms.images.spec import ImageSpec
-from transforms.models.source import ModelSource
-from transforms.models.trainable import TrainableModel, load_trainable
+from transforms.models.trainable import TrainableModel
 from transforms.refs import ImageRef
 
 # Of the images that are learnt from: tells when to stop, and the temperature.
@@ -57,6 +57,12 @@ class HeadLosses:
     l1: float = 0.0
     l2: float = 0.0001
 
+    def __post_init__(self):
+        for name in ("dropout_rate", "l1", "l2"):
+            value = getattr(self, name)
+            if not 0 <= value < (1 if name == "dropout_rate" else math.inf):
+                raise UserError("is out of its range", subject=Parameter(name, value))
+
 
 @dataclasses.dataclass(frozen=True)
 class TuningPlaces:
@@ -74,7 +80,7 @@ class TuningPlaces:
 def relearn(
     learned: Learned,
     recipe: Recipe,
-    source: ModelSource,
+    model: TrainableModel,
     refs: Mapping[str, ImageRef],
     image: ImageSpec,
     options: TuningOptions,
@@ -89,7 +95,7 @@ def relearn(
     Args:
       learned: the head, and which images are held out.
       recipe: how it was learnt.
-      source: the model.
+      model: what has made the vectors; its variables are changed.
       refs: where the images are, by id; those that are not there any more are left out.
       image: size and pixels, as the vectors' images had them.
       options: how to train.
@@ -98,9 +104,8 @@ def relearn(
       say: is given lines for the person who waits.
 
     Raises:
-      UserError: the model cannot be trained, or the images are not there.
+      UserError: the images are not there or too few, or training fails as of `fine_tune`.
     """
-    model = load_trainable(source)
     training = learned.labelled.take(learned.sides.train)
     halves = split_images(training, _VALIDATION, recipe.seed)
     head = _head_of(training.take(halves.train), learned, recipe, losses)

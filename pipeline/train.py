@@ -29,10 +29,8 @@ def _train(argv: list[str]) -> int:
     from pipeline.training.door import read_train_options
     from pipeline.training.work import train
     from transforms.machine.cores import available_cores
-    from transforms.machine.tensorflow_import import import_tensorflow
 
     options = read_train_options(argv)
     if options.tuning is not None:  # a step is one batch, and no slices of it run beside each other
         os.environ.setdefault("TF_NUM_INTRAOP_THREADS", str(available_cores()))
-    import_tensorflow()
     return train(options)

@@ -6,6 +6,7 @@ The interface is https://www.tensorflow.org/hub/reusable_saved_models: what `hub
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import shutil
@@ -49,6 +50,7 @@ def save_classifier(
       description: what the model says of itself; with as many labels as there are logits.
 
     Raises:
+      OSError: there is no space for it.
       UserError: the extractor cannot be used, as in `open_extractor`, or does not fit the head.
       ValueError: `description` does not fit the head, or a class's name is none.
     """
@@ -178,6 +180,8 @@ def _save(
         try:
             tf.saved_model.save(model, directory, signatures={"serving_default": serve})
         except (AssertionError, ValueError, TypeError, tf.errors.OpError) as error:
+            if os.strerror(errno.ENOSPC) in str(error):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), directory) from error
             raise UserError(
                 f"cannot be saved again with what it computes: {one_line(error)}",
                 subject="the extractor",

@@ -223,7 +223,8 @@ def _limits(facts: CardFacts) -> str:
         "- What the extractor was trained on, with its gaps and biases, stays in its vectors.",
     ]
     if rare:
-        lines.append(f"- {_counted(rare, 'class has', 'classes have')} fewer than 20 images.")
+        classes = _counted(rare, "class has", "classes have")
+        lines.append(f"- {classes} fewer than 20 images to learn from.")
     if facts.suspects:
         lines.append("- Some labels are doubtful, in the held-out images as well, it may be.")
     return "\n".join(lines)

@@ -21,6 +21,7 @@ _FLAGS = {
     "inputs": "input",
     "layout": "model_layout",
     "sha256": "model_sha256",
+    "threshold": "near_duplicates",
     "trusted": "trust_model",
     "warmup": "warm_up",
 }

@@ -105,7 +105,7 @@ def _add_inputs(group: Any) -> None:
         type=types.fraction,
         default=0.2,
         metavar="X",
-        help="share of the images of each class that is held out to measure with, 0 to 1 "
+        help="share of the images of each class that is held out to measure with "
         "(default: %(default)s)",
     )
     group.add_argument(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -34,6 +35,15 @@ _MODEL_VALUES = (
     "model_layout",
 )
 _MODEL_SWITCHES = ("trust_model", "private_redirects")
+
+
+# Options of run that say what a training settles itself.
+_NOT_OF_TRAIN = frozenset(
+    "--input --output --mode --dry_run --labels --top_k --activation --label_from_parent".split()
+)
+
+# Images of a class: one is measured with, one chooses, the others are learnt from.
+_FEWEST, _FEWEST_OF_TUNING = 3, 4
 
 
 def read_train_options(words: Sequence[str]) -> TrainOptions:
@@ -69,6 +79,7 @@ def read_train_options(words: Sequence[str]) -> TrainOptions:
             held_out=given.validation_split,
             seed=given.seed,
             precision_wanted=given.wished_precision,
+            fewest=_FEWEST_OF_TUNING if given.do_fine_tuning else _FEWEST,
             near_duplicate=given.near_duplicates,
         ),
         tuning=_tuning(given) if given.do_fine_tuning else None,
@@ -128,17 +139,37 @@ def _refuse_what_does_not_fit(given: argparse.Namespace, of_run: Sequence[str]) 
             raise UserError("--do_fine_tuning needs the images: give --image_dir")
         if given.features_dir is not None:
             raise UserError("--features_dir: belongs to --image_dir")
-    for name in ("label_column", "group_column"):
-        if given.image_dir is not None and getattr(given, name) is not None:
-            raise UserError(f"--{name}: with --image_dir the labels are the folders' names")
+    if given.image_dir is not None and given.label_column is not None:
+        raise UserError("--label_column: with --image_dir the labels are the folders' names")
+    if given.image_dir is not None and given.group_column is not None:
+        raise UserError("--group_column: the vectors of --image_dir have no such column")
+    for word in of_run:
+        if word.partition("=")[0] in _NOT_OF_TRAIN:
+            raise UserError("is settled by train; leave it out", subject=word.partition("=")[0])
+    _refuse_directories_within(given)
     if given.label_column is not None and given.labels_csv is not None:
         raise UserError("--label_column and --labels_csv: give one of them")
     if given.multi_label and given.labels_csv is None:
         raise UserError("--multi_label needs --labels_csv; a column of lists needs no flag")
     if not 0 < given.validation_split < 1:
-        raise UserError(f"--validation_split {given.validation_split:g}: is not between 0 and 1")
+        raise UserError(
+            f"--validation_split {given.validation_split:g}: is not above 0 and below 1"
+        )
     if given.folds < 2:
         raise UserError("--folds: from 2")
+
+
+def _refuse_directories_within(given: argparse.Namespace) -> None:
+    """What lies in the model's directory would be in the way of it, and go with it."""
+    if given.output is None:
+        return
+    model = os.path.abspath(given.output)
+    for name in ("features_dir", "checkpoints", "summaries_dir", "image_dir"):
+        path = getattr(given, name)
+        if path is not None and os.path.commonpath([model, os.path.abspath(path)]) == model:
+            raise UserError(
+                "lies in the directory of the model; give another one", subject=f"--{name} {path}"
+            )
 
 
 def _beside(given: argparse.Namespace) -> str:

@@ -25,9 +25,17 @@ def trained_lines(options: TrainOptions, classifier: Classifier, learned: Learne
         f"calibration      error {metrics.reliability.expected_error:.4f}, before the temperature "
         f"{metrics.temperature:.3g} it was {metrics.reliability_before.expected_error:.4f}"
     )
-    yield f"head             {learned.fitted.method}"
-    if classifier.tuned is not None:
-        yield "fine-tuned       its feature vectors are in feature_vector/"
+    if classifier.tuned is None:
+        yield f"head             {learned.fitted.method}"
+    else:
+        frozen = learned.metrics.accuracy
+        yield (
+            f"fine-tuned       {frozen.part:,} with the head on frozen vectors; the model's own "
+            "vectors: feature_vector/"
+        )
+    most = max(each.support for each in metrics.classes)
+    if metrics.accuracy.part <= most and not metrics.is_multi_label:
+        yield "warning          no better than to answer the most frequent class always"
     yield f"doubtful labels  {len(learned.suspects):,}, the worst first in {SUSPECTS_FILE}"
     if learned.near_duplicates:
         yield f"near duplicates  {count(learned.near_duplicates, 'image')}, never on both sides"

@@ -82,7 +82,8 @@ def add_tuning(group: Any) -> None:
     group.add_argument(
         "--checkpoints",
         metavar="DIR",
-        help="where they are kept until the model is written (default: MODEL-checkpoints)",
+        help="where they are kept, for the same command to go on; when the model is written they "
+        "may be deleted (default: MODEL-checkpoints)",
     )
     group.add_argument("--summaries_dir", metavar="DIR", help="where TensorBoard finds its logs")
     for name in WITHOUT_EFFECT:

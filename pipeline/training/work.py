@@ -14,31 +14,24 @@ from consumers.export.directory import appears_at_once
 from consumers.export.tflite import to_tflite
 from consumers.features import Features, load_features
 from consumers.labelled import Labelled
-from consumers.labels import (
-    Labels,
-    groups_of_column,
-    labels_of_column,
-    labels_of_csv,
-    labels_of_folders,
-)
+from consumers.labels import labels_of_folders
 from consumers.learning import Learned, learn
 from consumers.relearning import Relearned, relearn
 from pipeline import PROGRAM, __version__, exit_codes, job
-from pipeline.options.fingerprint import model_entries
 from pipeline.options.model import stage_model
 from pipeline.output.announcement import announced
 from pipeline.terminal import streams
 from pipeline.terminal.lines import say
-from pipeline.terminal.words import count
 from pipeline.training.text import trained_lines
-from pipeline.training.values import TrainOptions, Tuning
+from pipeline.training.values import TrainOptions
+from pipeline.training.vectors import extractor, labelled_vectors, list_folders
 from transforms import storage
 from transforms.errors import Parameter, UserError, one_line
 from transforms.images.spec import ImageSpec
-from transforms.inputs.listing import list_images
-from transforms.models.source import ModelSource, files_sha256
-
-_LABEL_COLUMN = "label"
+from transforms.inputs.listing import Listing
+from transforms.machine.tensorflow_import import import_tensorflow
+from transforms.models.source import ModelSource
+from transforms.models.trainable import load_trainable
 
 
 class AccuracyError(UserError):
@@ -64,12 +57,15 @@ def train(options: TrainOptions) -> int:
     say(*options.notes)
     try:
         with _target(options) as directory:
+            import_tensorflow()
             classifier, learned = _trained(options)
             say("writing the model")
             write_classifier(directory, classifier, learned, options.recipe)
-            _write_further_files(options, directory, classifier)
+            files = _further_files(options, directory, classifier)
     except _RunFailedError:
         return exit_codes.FAILED
+    for path, content in files.items():
+        _write_whole(path, content)
     lines = trained_lines(options, classifier, learned)
     print("\n".join(map(streams.shown, lines)), flush=True)
     return exit_codes.DONE
@@ -79,7 +75,9 @@ def train(options: TrainOptions) -> int:
 def _target(options: TrainOptions) -> Iterator[str]:
     """Where the model is written; what is wrong with its place is told before any work."""
     for path in filter(None, (options.tflite, options.labels_file)):
-        if storage.is_local(path) and not os.path.isdir(os.path.dirname(os.path.abspath(path))):
+        parent = os.path.dirname(os.path.abspath(path))
+        is_of_model = options.output is not None and parent == os.path.abspath(options.output)
+        if storage.is_local(path) and not (os.path.isdir(parent) or is_of_model):
             raise UserError("there is no directory to write it into", subject=path)
     if options.output is not None:
         with appears_at_once(options.output, options.overwrite) as directory:
@@ -90,16 +88,28 @@ def _target(options: TrainOptions) -> Iterator[str]:
 
 
 def _trained(options: TrainOptions) -> tuple[Classifier, Learned]:
+    listing = None if options.embedding is None else list_folders(options)
+    # What cannot be fine-tuned is told before hours of embedding.
+    trainable = None if options.tuning is None else load_trainable(stage_model(options.model))
     if options.embedding is not None:
         with announced(options.features):
             if job.run(options.embedding) != exit_codes.DONE:
                 raise _RunFailedError
     features = load_features(options.features)
-    source, sha256 = _extractor(options, features)
-    learned = learn(_labelled(options, features), options.recipe, say)
+    source, sha256 = extractor(options, features)
+    labelled = labelled_vectors(options, features)
+    if listing is not None:
+        _say_lost_classes(options, listing, labelled)
+    learned = learn(labelled, options.recipe, say)
     relearned = None
-    if options.tuning is not None:
-        relearned = _fine_tuned(options, options.tuning, learned, source, features)
+    if options.tuning is not None and trainable is not None and listing is not None:
+        image = _image_spec(options, features)
+        refs = {ref.id: ref for ref in listing.refs if ref.problem is None}
+        tuning = options.tuning
+        relearned = relearn(
+            *(learned, options.recipe, trainable, refs, image),
+            *(tuning.options, tuning.losses, tuning.places, say),
+        )
     classifier = _classifier(options, source, sha256, features, learned, relearned)
     found, wanted = classifier.metrics.accuracy, options.accuracy_wanted
     if wanted is not None and found.value < wanted:
@@ -111,101 +121,27 @@ def _trained(options: TrainOptions) -> tuple[Classifier, Learned]:
     return classifier, learned
 
 
-def _extractor(options: TrainOptions, features: Features) -> tuple[ModelSource, str]:
-    """The model that has made the vectors, and the digest of its files.
-
-    Raises:
-      UserError: it is another one, or was called in another way.
-    """
-    source = stage_model(options.model)
-    sha256 = files_sha256(source)
-    there = features.fingerprint
-    if not there:
-        raise UserError("holds no vectors", subject=options.features)
-    asked = model_entries(source, sha256)
-    if asked["model_sha256"] != there["model_sha256"]:
-        raise UserError(
-            f"is another model than the one that has made the vectors in {options.features} "
-            f"({there['model']}, SHA-256 {there['model_sha256']}…); give that one",
-            subject=source.subject,
-        )
-    for name in sorted(asked.keys() | (there.keys() & {"value_range", "model_layout"})):
-        made = there.get(name, "default")
-        if asked.get(name, "default") != made:
-            raise UserError(
-                f"the vectors in {options.features} were made with {made}", subject=f"--{name}"
-            )
-    return source, sha256
+def _say_lost_classes(options: TrainOptions, listing: Listing, labelled: Labelled) -> None:
+    """Folders with images of which none could be used."""
+    if options.labels.csv is None and options.image_dir is not None:
+        uris = [ref.uri for ref in listing.refs]
+        there = labels_of_folders(uris, options.image_dir).classes
+        for name in sorted(set(there) - set(labelled.classes)):
+            say(f"warning: no image of class {name!r} could be used, so it is left out")
 
 
-def _labelled(options: TrainOptions, features: Features) -> Labelled:
-    """The vectors with their labels.
-
-    Raises:
-      UserError: there are none, or they are no labels.
-    """
-    labels = _labels(options, features)
-    if labels.unlabelled:
-        say(f"passed over: {count(labels.unlabelled, 'image')} without a label")
-    vectors = features.to_numpy()
-    if labels.unlabelled:
-        vectors = vectors[labels.rows]
-    groups = None
-    name = options.labels.group_column
-    if name is not None:
-        column = features.select([name]).to_arrow()[name].take(labels.rows)
-        groups = groups_of_column(column, name)
-    return Labelled(features.ids[labels.rows], vectors, labels.targets, labels.classes, groups)
-
-
-def _labels(options: TrainOptions, features: Features) -> Labels:
-    asked = options.labels
-    if asked.csv is not None:
-        return labels_of_csv(asked.csv, features.ids.tolist(), asked.is_multi_label)
-    if options.image_dir is not None:
-        uris = features.select(["uri"]).to_arrow()["uri"].to_pylist()
-        return labels_of_folders(uris, options.image_dir)
-    name = asked.column or _LABEL_COLUMN
-    if name not in features.columns:
-        raise UserError(
-            f"{options.features} has no such column; it has {', '.join(features.columns)}; or "
-            "give ",
-            Parameter("labels_csv"),
-            subject=Parameter("label_column", name),
-        )
-    return labels_of_column(features.select([name]).to_arrow()[name], name)
-
-
-def _fine_tuned(
-    options: TrainOptions,
-    tuning: Tuning,
-    learned: Learned,
-    source: ModelSource,
-    features: Features,
-) -> Relearned:
-    assert options.embedding is not None  # the options say so
-    max_bytes = options.embedding.pixels.max_file_bytes
-    listing = list_images(list(options.embedding.input.paths), max_file_bytes=max_bytes)
-    height, width = _image_size(features)
+def _image_spec(options: TrainOptions, features: Features) -> ImageSpec:
+    """Size and pixels as the vectors' images had them."""
+    assert options.embedding is not None
     pixels = options.embedding.pixels
-    image = ImageSpec(
+    height, width = _image_size(features)
+    return ImageSpec(
         height,
         width,
         pixels=pixels.pixels,
         decode=pixels.decode,
         max_pixels=pixels.max_pixels,
-        max_file_bytes=max_bytes,
-    )
-    return relearn(
-        learned,
-        options.recipe,
-        source,
-        {ref.id: ref for ref in listing.refs if ref.problem is None},
-        image,
-        tuning.options,
-        tuning.losses,
-        tuning.places,
-        say,
+        max_file_bytes=pixels.max_file_bytes,
     )
 
 
@@ -224,7 +160,14 @@ def _classifier(
     relearned: Relearned | None,
 ) -> Classifier:
     tuned = None if relearned is None else relearned.tuned
-    more = {} if tuned is None else {"epochs": [dataclasses.asdict(s) for s in tuned.scores]}
+    more: dict[str, object] = {}
+    if tuned is not None:
+        more["epochs"] = [dataclasses.asdict(score) for score in tuned.scores]
+        more["frozen"] = {
+            "correct": learned.metrics.accuracy.part,
+            "accuracy": learned.metrics.accuracy.value,
+            "log_loss": learned.metrics.log_loss,
+        }
     best = learned if relearned is None else relearned
     folder = os.path.basename((options.image_dir or options.features).rstrip("/"))
     return Classifier(
@@ -242,14 +185,19 @@ def _classifier(
     )
 
 
-def _write_further_files(options: TrainOptions, directory: str, classifier: Classifier) -> None:
+def _further_files(
+    options: TrainOptions, directory: str, classifier: Classifier
+) -> dict[str, bytes]:
+    """What is written besides the model, by path, once the model is there."""
+    files: dict[str, bytes] = {}
+    if options.labels_file is not None:
+        with open(os.path.join(directory, LABELS_NAME), "rb") as file:
+            files[options.labels_file] = file.read()
     if options.tflite is not None:
         tflite = to_tflite(directory, classifier.image_size)
         say(f"TFLite: logits differ from TensorFlow's by {tflite.max_difference:.1e} at most")
-        _write_whole(options.tflite, tflite.content)
-    if options.labels_file is not None:
-        with open(os.path.join(directory, LABELS_NAME), "rb") as file:
-            _write_whole(options.labels_file, file.read())
+        files[options.tflite] = tflite.content
+    return files
 
 
 def _write_whole(path: str, content: bytes) -> None:

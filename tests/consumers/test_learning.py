@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from consumers.labelled import Labelled
+from consumers.labelled import Labelled, on_disk
 from consumers.learning import Recipe, learn
 from consumers.report.evaluation import evaluate
 from consumers.training.fit import HeadOptions
@@ -86,3 +86,14 @@ def test_the_penalty_of_the_exported_head_is_the_one_that_it_was_fitted_with(dig
         wanted, rel=1e-3
     )
     assert wanted < 1
+
+
+def test_vectors_on_disk_are_learnt_from_as_those_in_memory(digits: Labelled):
+    vectors = on_disk(digits.vectors.shape)
+    vectors[:] = digits.vectors
+    kept = dataclasses.replace(digits, vectors=vectors)
+    assert isinstance(kept.take(np.array([3, 1])).vectors, np.memmap)
+    assert kept.take(np.array([3, 1])).vectors.tolist() == digits.vectors[[3, 1]].tolist()
+    here, there = learn(digits, RECIPE, print), learn(kept, RECIPE, print)
+    assert here.metrics.accuracy == there.metrics.accuracy
+    np.testing.assert_array_equal(here.head.layers[0].kernel, there.head.layers[0].kernel)

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import json
 import pathlib
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -219,6 +220,9 @@ def test_a_script_for_make_image_classifier_runs(tmp_path, capfd):
     assert told == ["--use_tf_data_input has no effect any more: images are read in one way"]
 
 
+TUNED = ["--do_fine_tuning"]
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -231,11 +235,25 @@ def test_a_script_for_make_image_classifier_runs(tmp_path, capfd):
         (["FEATURES", "--output", "m", "--model", "TINY"], "is another model than the one"),
         (["FEATURES", "--output", "m", "--pool", "mean"], "--pool: the vectors in "),
         (["FEATURES", "--output", "m", "--group_column", "pixels"], "pixels"),
-        (["FEATURES", "--output", "m", "--split", "1"], "--validation_split 1: is not between"),
+        (["FEATURES", "--output", "m", "--split", "1"], "--validation_split 1: is not above 0"),
         (["FEATURES", "--output", "m", "--label_colum", "x"], "did you mean --label_column?"),
         (["nowhere", "--output", "m"], "nowhere: no run has finished here"),
-        (["--image_dir", "ONE", "--output", "m"], "there is 1 class"),
+        (["--image_dir", "ONE", "--output", "m"], "there are images in 1 folder: 0"),
         (["--image_dir", "nowhere", "--output", "m"], "nowhere: matches no file"),
+        (["--image_dir", "ODD", "--output", "m"], "the class 'new\\nline' has a name that"),
+        (["--image_dir", "FEW", "--output", "m"], "class '2' has 1 of the 3 images"),
+        (
+            ["--image_dir", "IMAGES", "--output", "m", "--input", "x"],
+            "--input: is settled by train",
+        ),
+        (
+            ["--image_dir", "IMAGES", "--output", "m", "--checkpoints", "m/c"],
+            "lies in the directory",
+        ),
+        (
+            ["--image_dir", "IMAGES", "--output", "m", "--do_fine_tuning", "--dropout_rate", "1"],
+            "1",
+        ),
     ],
 )
 def test_a_mistake_is_one_line_and_nothing_is_written(
@@ -244,7 +262,14 @@ def test_a_mistake_is_one_line_and_nothing_is_written(
     monkeypatch.chdir(tmp_path)
     one = tmp_path / "one"
     write_digits(one, 1)
+    few, odd = tmp_path / "few", tmp_path / "odd"
+    write_digits(few, 12)
+    shutil.copytree(few / "1", few / "1" / "more")
+    shutil.copytree(digits.images / "0", odd / "0")
+    shutil.copytree(digits.images / "1", odd / "new\nline")
+    (few / "0" / "a.png").write_bytes((few / "1" / "0001.png").read_bytes())
     given = {"FEATURES": digits.features, "TINY": save_tiny_model(tmp_path / "tiny"), "ONE": one}
+    given |= {"ODD": odd, "FEW": few, "IMAGES": digits.images}
     assert train.main([str(given.get(word, word)) for word in words]) == 2
     lines = capfd.readouterr().err.splitlines()
     assert lines[-1].startswith("error: ")
