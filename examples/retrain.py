@@ -21,7 +21,7 @@ from pipeline import run, train
 _ASIDE = 11
 
 
-def set_up(digits: pathlib.Path, aside: pathlib.Path, most: int | None) -> None:
+def write_digits_apart(digits: pathlib.Path, aside: pathlib.Path, most: int | None) -> None:
     """Writes digits to learn from, by folder, and others of which the training will know nothing.
 
     Args:
@@ -34,7 +34,7 @@ def set_up(digits: pathlib.Path, aside: pathlib.Path, most: int | None) -> None:
         path.replace(aside / path.parent.name / path.name)
 
 
-def command(verb: Callable[[list[str]], int], *words: object) -> None:
+def shown_command(verb: Callable[[list[str]], int], *words: object) -> None:
     """Shows a command of this tool as one would type it, and runs it.
 
     Raises:
@@ -57,15 +57,15 @@ def main(argv: list[str] | None = None) -> None:
         given.directory / name for name in ("digits", "aside", "model", "logits")
     )
 
-    set_up(digits, aside, given.most)
+    write_digits_apart(digits, aside, given.most)
     training = ["--image_dir", digits, "--saved_model_dir", model, "--overwrite"]
     training += ["--image_size", given.image_size]
     training += ["--tflite_output_file", given.directory / "digits.tflite"]
-    command(train.main, *training)
+    shown_command(train.main, *training)
 
     # The size of the images, the names of the classes and the softmax are read from the model.
     running = ["--task", "classification", "--model", model]
-    command(run.main, *running, "--input", aside, "--output", logits, "--overwrite")
+    shown_command(run.main, *running, "--input", aside, "--output", logits, "--overwrite")
 
     print("\nDigits that were put aside, and what they are taken for:")
     answers = load_features(str(logits), columns=["uri", "top_k"]).to_pandas()
