@@ -39,7 +39,16 @@ _MODEL_SWITCHES = ("trust_model", "private_redirects")
 
 # Options of run that say what a training settles itself.
 _NOT_OF_TRAIN = frozenset(
-    "--input --output --mode --dry_run --labels --top_k --activation --label_from_parent".split()
+    [
+        "--input",
+        "--output",
+        "--mode",
+        "--dry_run",
+        "--labels",
+        "--top_k",
+        "--activation",
+        "--label_from_parent",
+    ]
 )
 
 # Images of a class: one is measured with, one chooses, the others are learnt from.

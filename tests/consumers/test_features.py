@@ -114,6 +114,13 @@ def test_each_form_has_the_rows_in_one_order(stored: tuple[str, np.ndarray]) -> 
     assert polars["boxes"][2].to_list() == [0.5, 0.5]
 
 
+def test_vectors_are_written_into_an_array_of_ones_own(stored: tuple[str, np.ndarray]) -> None:
+    directory, vectors = stored
+    into = np.zeros_like(vectors)
+    assert consumers.load_features(directory).to_numpy_on_disk(into) is into
+    np.testing.assert_array_equal(into, vectors)
+
+
 def test_columns_are_those_that_were_asked_for(stored: tuple[str, np.ndarray]) -> None:
     directory, vectors = stored
     features = consumers.load_features(directory, ["label", "feature_vector", "id"])

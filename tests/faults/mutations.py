@@ -100,7 +100,12 @@ RULES = (
     Rule("fsync", BUILTIN, r"os\.fsync\(.*\)$", "pass", (STEPS,)),
     Rule("fsync", BUILTIN, r" _fsync_files\(w.*\)", " pass", (STEPS,)),
     Rule("condition", GOOGLE, r'\{"ifGenerationMatch": "0"\}', "{}", (CONDITIONS,)),
-    Rule("condition", GOOGLE, r'"if_generation_match": found\.token, ', "", (CONDITIONS,)),
+    # The condition, and the look at what came for stores that do not know it: either is enough.
+    Rule(
+        *("condition", GOOGLE),
+        r'(?s)"if_generation_match": found\.token, (.*?return data) if asked\.generation in [^\n]*',
+        *(r"\1", (CONDITIONS,)),
+    ),
     Rule("condition", GOOGLE, r"if_source_generation_match=source\.token, ", "", (CONDITIONS,)),
     Rule("condition", S3, r'(?<=_NEW = )\{"IfNoneMatch": "\*"\}', "{}", (CONDITIONS,)),
     Rule("condition", S3, r', "IfMatch": found\.token', "", (CONDITIONS,)),
