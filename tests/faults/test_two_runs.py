@@ -20,7 +20,7 @@ from tests.helpers.images import write_random_images
 from tests.helpers.jobs import Job, workers
 from tests.helpers.soak import usual_or_soak
 
-IMAGES = 2000
+IMAGES = usual_or_soak(2000, 8000)
 ROUNDS = usual_or_soak(1, 4)
 
 TWO_WORKERS = ["--direct_num_workers=2", "--direct_running_mode=multi_processing"]
