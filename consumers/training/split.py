@@ -2,18 +2,23 @@
 
 Iterative stratification (Sechidis, Tsoumakas and Vlahavas, *On the Stratification of Multi-label
 Data*, 2011) with groups in the place of images: the rarest class that is left deals its groups, the
-largest first, each to the side that lacks the largest share of that class. With one class an image
-and no groups every side gets its share of every class to the image.
+largest first, each to the side that lacks the largest share of that class. Where a small group goes
+is said by a hash of its smallest id, as far as that side still lacks so many images. So an image
+keeps its side when others come, go or change places; and with one class an image and no groups
+every side gets its share of every class to the image.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 
 import numpy as np
 
 from consumers.labelled import Labelled
 from transforms.errors import Parameter, UserError
+
+_SMALL = 4  # A small group fits into a side's share of a class as often.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -31,13 +36,14 @@ class Split:
 def split_images(labelled: Labelled, fraction: float, seed: int) -> Split:
     """Holds out a share of the images, stratified by class; groups stay together.
 
-    The same images with the same seed give the same split. Every class is on both sides; a share
-    that cannot be met for that, or for the groups' sizes, is met as nearly as the dealing goes.
+    The same images with the same seed give the same split, in whatever order they come, and one
+    image more or less moves few others. Every class is on both sides; a share that cannot be met
+    for that, or for the groups' sizes, is met as nearly as the dealing goes.
 
     Args:
       labelled: its vectors are not looked at.
       fraction: of each class that is held out, above 0 and below 1.
-      seed: of the order in which images are dealt, 0 or more.
+      seed: of the hashes by which images are dealt.
 
     Raises:
       UserError: the fraction is no such share; a class cannot be on both sides, as it has one
@@ -54,9 +60,9 @@ def split_images(labelled: Labelled, fraction: float, seed: int) -> Split:
         raise UserError(
             "a share above 0 and below 1 is needed", subject=Parameter("fraction", fraction)
         )
-    units = _Units.of(labelled)
+    units = _Units.of(labelled, seed)
     _refuse_classes_in_one_unit(units, labelled)
-    sides = _dealt(units, np.array([1 - fraction, fraction]), seed)
+    sides = _dealt(units, np.array([1 - fraction, fraction]))
     _put_classes_on_both_sides(units, sides, labelled)
     held_out = sides[units.of_image] == 1
     return Split(np.flatnonzero(~held_out), np.flatnonzero(held_out))
@@ -68,8 +74,8 @@ def folds(labelled: Labelled, count: int, seed: int) -> np.ndarray:
     Stratified and grouped as in `split_images`, but a class of few groups may be missing in some
     folds, and be in one alone.
     """
-    units = _Units.of(labelled)
-    return _dealt(units, np.full(count, 1 / count), seed)[units.of_image]
+    units = _Units.of(labelled, seed)
+    return _dealt(units, np.full(count, 1 / count))[units.of_image]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -79,6 +85,7 @@ class _Units:
     Attributes:
       of_image: int64 [n], the unit of each image.
       sizes: int64 [U], images in each.
+      ranks: int64 [U], each one's place in the order of the hashes.
       counts: of each unit, the classes that it has images of, and how many. Images of no class are
         of one more class, the last.
       classes: how many classes there are, that one included.
@@ -86,11 +93,12 @@ class _Units:
 
     of_image: np.ndarray
     sizes: np.ndarray
+    ranks: np.ndarray
     counts: list[dict[int, int]]
     classes: int
 
     @classmethod
-    def of(cls, labelled: Labelled) -> _Units:
+    def of(cls, labelled: Labelled, seed: int) -> _Units:
         groups = np.arange(len(labelled.ids)) if labelled.groups is None else labelled.groups
         _, of_image, sizes = np.unique(groups, return_inverse=True, return_counts=True)
         if labelled.is_multi_label:
@@ -104,32 +112,50 @@ class _Units:
         for pair, number in zip(pairs.tolist(), numbers.tolist(), strict=True):
             unit, of_pair = divmod(pair, classes)
             counts[unit][of_pair] = number
-        return cls(of_image, sizes, counts, classes)
+        return cls(of_image, sizes, _hash_ranks(labelled.ids, of_image, seed), counts, classes)
 
 
-def _dealt(units: _Units, shares: np.ndarray, seed: int) -> np.ndarray:
+def _hash_ranks(ids: np.ndarray, of_image: np.ndarray, seed: int) -> np.ndarray:
+    smallest: dict[int, str] = {}
+    for unit, name in zip(of_image.tolist(), ids.tolist(), strict=True):
+        smallest[unit] = min(name, smallest.get(unit, name))
+
+    def hashed(unit: int) -> tuple[bytes, str]:
+        text = f"{seed}/{smallest[unit]}".encode("utf-8", "surrogatepass")
+        return hashlib.blake2b(text, digest_size=8).digest(), smallest[unit]
+
+    return np.argsort(sorted(range(len(smallest)), key=hashed))
+
+
+def _dealt(units: _Units, shares: np.ndarray) -> np.ndarray:
     """The side of each unit: int64 [U]."""
-    totals = np.zeros(units.classes, np.int64)
+    totals = [0] * units.classes
     having: list[list[int]] = [[] for _ in range(units.classes)]
-    shuffled = np.random.default_rng(seed).permutation(len(units.sizes))
-    for unit in shuffled[np.argsort(-units.sizes[shuffled], kind="stable")].tolist():
+    for unit in np.lexsort((units.ranks, -units.sizes)).tolist():
         for of_class, number in units.counts[unit].items():
             having[of_class].append(unit)
             totals[of_class] += number
-    wanted = [_apportioned(int(total), shares) for total in totals]
+    wanted = [_apportioned(total, shares) for total in totals]
     whole = [[max(number, 1) for number in wants] for wants in wanted]
     overall = [sum(side) for side in zip(*wanted, strict=True)]
-    left = totals.tolist()
+    left = list(totals)
     sides = np.full(len(units.sizes), -1)
     open_classes = {of_class for of_class in range(units.classes) if left[of_class]}
     while open_classes:
         rarest = min(open_classes, key=lambda of_class: (left[of_class], of_class))
-        open_classes.remove(rarest)
         wants = wanted[rarest]
-        for unit in having[rarest]:
-            if sides[unit] >= 0:
-                continue
-            side = _side(units.counts[unit][rarest], wants, whole[rarest], overall)
+        dealt = [unit for unit in having[rarest] if sides[unit] < 0]
+        # What is large goes where it is needed, or two of the largest might meet on one side.
+        most = max(1, min(whole[rarest]) // _SMALL)
+        dealt.sort(key=lambda unit: units.counts[unit][rarest] <= most)
+        side_of: dict[int, int] | None = None
+        for place, unit in enumerate(dealt):
+            number = units.counts[unit][rarest]
+            if number <= most and side_of is None:
+                side_of = _sides_by_hash(dealt[place:], units.ranks, wants)
+            side = -1 if side_of is None else side_of[unit]
+            if side_of is None or wants[side] < number:
+                side = _side(number, wants, whole[rarest], overall)
             sides[unit] = side
             for of_class, number in units.counts[unit].items():
                 wanted[of_class][side] -= number
@@ -139,8 +165,17 @@ def _dealt(units: _Units, shares: np.ndarray, seed: int) -> np.ndarray:
     return sides
 
 
+def _sides_by_hash(dealt: list[int], ranks: np.ndarray, wants: list[int]) -> dict[int, int]:
+    """A side for each unit: in the order of the hashes, the first are the first side's."""
+    by_hash = np.array(dealt)[np.argsort(ranks[dealt])]
+    ends = np.cumsum(np.maximum(wants, 0), dtype=np.float64)
+    ends *= len(dealt) / max(1, ends[-1])
+    sides = np.searchsorted(ends, np.arange(len(dealt)) + 0.5, side="right")
+    return dict(zip(by_hash.tolist(), np.minimum(sides, len(wants) - 1).tolist(), strict=True))
+
+
 def _side(number: int, wants: list[int], whole: list[int], overall: list[int]) -> int:
-    """The side that a unit with `number` images of a class goes to.
+    """The side for a unit with `number` images of a class that is large, or finds its side full.
 
     By the share that a side still lacks, so that units of all sizes come to all sides, and not the
     large ones to the larger side alone; by what it lacks where the unit is too large for any.
@@ -206,7 +241,7 @@ def _put_classes_on_both_sides(units: _Units, sides: np.ndarray, labelled: Label
                     "both learnt and measured; use smaller groups or leave the class out",
                     subject=f"class {name!r}",
                 )
-            unit = min(movable, key=lambda u: (units.sizes[u], u))
+            unit = min(movable, key=lambda u: (units.sizes[u], units.ranks[u]))
             sides[unit] = side
             for moved in units.counts[unit]:
                 on_side[1 - side, moved] -= 1

@@ -86,3 +86,48 @@ def test_folds_have_equal_shares_and_whole_groups():
     for number in range(5):
         counts = np.bincount(targets[fold_of == number], minlength=3)
         assert abs(counts - [100, 10, 1]).max() <= 2
+
+
+SETS = {
+    "one class an image": (np.arange(200) % 4, None),
+    "groups": (np.arange(200) // 3 % 4, np.random.default_rng(0).integers(0, 120, 200)),
+    "several classes": (np.random.default_rng(0).random((200, 4)) < [0.5, 0.3, 0.2, 0.1], None),
+}
+
+
+def held_out_ids(of, seed=0):
+    return set(of.ids[split_images(of, 0.2, seed).held_out])
+
+
+def folds_by_id(of):
+    return dict(zip(of.ids, folds(of, 5, seed=0).tolist(), strict=True))
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_the_order_of_the_images_does_not_matter(name):
+    of = images(*SETS[name])
+    for order in (np.arange(200)[::-1], np.random.default_rng(1).permutation(200)):
+        other = of.take(order)
+        if other.groups is not None:  # the same groups by other numbers, as duplicates count them
+            numbers = other.groups * 7 % 121
+            other = labelled(other.vectors, other.targets, numbers)
+            other.ids[:] = of.ids[order]
+        assert held_out_ids(other) == held_out_ids(of)
+        assert folds_by_id(other) == folds_by_id(of)
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_one_image_less_moves_few_others(name):
+    of = images(*SETS[name])
+    moved, changed = [], []
+    for gone in range(0, 200, 5):
+        rest = np.delete(np.arange(200), gone)
+        both = held_out_ids(of) - {of.ids[gone]}, held_out_ids(of.take(rest))
+        moved.append(len(both[0] ^ both[1]))
+        before, after = folds_by_id(of), folds_by_id(of.take(rest))
+        changed.append(sum(before[image] != fold for image, fold in after.items()))
+    assert np.mean(moved) <= (1 if name != "groups" else 6)
+    assert np.mean(changed) <= (4 if name != "groups" else 20)
+    if name == "one class an image":
+        assert max(moved) <= 1
+        assert max(changed) <= 4
