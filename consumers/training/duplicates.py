@@ -8,6 +8,8 @@ others are compared whole. Nothing is missed, unlike in hashing: the recall is 1
 from __future__ import annotations
 
 import hashlib
+import time
+from collections.abc import Callable
 
 import numpy as np
 
@@ -20,11 +22,16 @@ _SAMPLE = 8192
 _BLOCK = 2048
 _PAIRS_AT_ONCE = 4096
 _MOST_EDGES = 4_000_000
+_MANY_IMAGES, _SECONDS_BETWEEN_LINES = 50_000, 20
 # Of cosines, and of squared distances of shadows from numbers up to 4; both in float32.
 _ROUNDING, _SHADOWS_ROUNDING = 1e-6, 8e-6
 
 
-def near_duplicate_groups(vectors: np.ndarray, threshold: float = NEAR_DUPLICATE) -> np.ndarray:
+def near_duplicate_groups(
+    vectors: np.ndarray,
+    threshold: float = NEAR_DUPLICATE,
+    progress: Callable[[str], None] | None = None,
+) -> np.ndarray:
     """Groups of images that are chained by near duplicates.
 
     Time grows with n², from a small share of a full comparison (vectors that differ) to all of it
@@ -36,6 +43,7 @@ def near_duplicate_groups(vectors: np.ndarray, threshold: float = NEAR_DUPLICATE
         The default: of photos' crops saved again as JPEG, the built-in model's vectors have it for
         89 % at quality 90 and 41 % at 75; of scikit-learn's 1,797 digits, all of them written anew,
         4 have it with another.
+      progress: of more than 50,000 images, is told about every 20 s how far it is.
 
     Returns:
       int64 [n]: the number of each image's group, counted from 0 in the order of first images.
@@ -59,7 +67,9 @@ def near_duplicate_groups(vectors: np.ndarray, threshold: float = NEAR_DUPLICATE
     order = np.argsort(shadows[:, 0], kind="stable")
     shadows = shadows[order]
     reach, threshold = 2 - 2 * threshold + _SHADOWS_ROUNDING, threshold - _ROUNDING
-    edges = [np.empty((0, 2), np.int64)]
+    edges, held = [np.empty((0, 2), np.int64)], 0
+    say = progress if progress and count > _MANY_IMAGES else None
+    began = told = time.monotonic()
     for start in range(0, count, _BLOCK):
         rows = shadows[start : start + _BLOCK]
         last = np.searchsorted(shadows[:, 0], rows[-1, 0] + np.sqrt(reach), side="right")
@@ -79,9 +89,17 @@ def near_duplicate_groups(vectors: np.ndarray, threshold: float = NEAR_DUPLICATE
                 is_pair = _blocks_cosines(vectors, ours, theirs).ravel()[found] >= threshold
             else:
                 is_pair = _pairs_cosines(vectors, left, right) >= threshold
+            if not is_pair.any():
+                continue
             edges.append(_forest(np.stack([left[is_pair], right[is_pair]], axis=1), count))
-            if sum(map(len, edges)) > _MOST_EDGES:
+            held += len(edges[-1])
+            if held > _MOST_EDGES:
                 edges = [_forest(np.concatenate(edges), count)]
+                held = len(edges[0])
+        now = time.monotonic()
+        if say and now - told >= _SECONDS_BETWEEN_LINES:
+            told = now
+            say(_how_far(start + len(rows), count, now - began))
     return _components(np.concatenate(edges), count)
 
 
@@ -128,6 +146,19 @@ def images_not_alone(groups: np.ndarray) -> int:
     """
     _, counts = np.unique(groups, return_counts=True)
     return int(counts[counts > 1].sum())
+
+
+def _how_far(done: int, count: int, seconds: float) -> str:
+    """A line; pairs with later images only are compared, so that the rows get faster and faster.
+
+    >>> _how_far(50_000, 100_000, 90.0)
+    'near duplicates: 50,000 of 100,000 images compared with all others, about 30 s left'
+    """
+    left = (1 - done / count) ** 2
+    return (
+        f"near duplicates: {done:,} of {count:,} images compared with all others, about "
+        f"{seconds * left / (1 - left):,.0f} s left"
+    )
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+from consumers.training import duplicates
 from consumers.training.duplicates import images_not_alone, joined_groups, near_duplicate_groups
 from consumers.training.split import split_images
 from tests.consumers.training.clusters import clusters
@@ -88,3 +89,21 @@ def test_groups_of_both_kinds_are_joined():
 def test_a_threshold_that_is_no_cosine_is_refused(threshold):
     with pytest.raises(UserError, match=r"^threshold .*: a cosine above 0"):
         near_duplicate_groups(np.ones((2, 2), np.float32), threshold)
+
+
+def test_whoever_waits_for_many_images_is_told_how_far_it_is(monkeypatch):
+    monkeypatch.setattr(duplicates, "_SECONDS_BETWEEN_LINES", 0)
+    vectors, told = clusters(5000, 4, 2).vectors, []
+    near_duplicate_groups(vectors, progress=told.append)
+    assert not told
+    monkeypatch.setattr(duplicates, "_MANY_IMAGES", 4999)
+    near_duplicate_groups(vectors, progress=told.append)
+    assert [line.split(" images")[0].split()[2] for line in told] == ["2,048", "4,096", "5,000"]
+    assert told[-1].endswith("about 0 s left")
+
+
+def test_many_edges_are_thinned_and_nothing_is_lost(monkeypatch):
+    random = np.random.default_rng(1)
+    vectors = np.repeat(random.standard_normal((500, 16)), 10, axis=0).astype(np.float32)
+    monkeypatch.setattr(duplicates, "_MOST_EDGES", 100)
+    assert near_duplicate_groups(vectors).tolist() == np.repeat(np.arange(500), 10).tolist()
