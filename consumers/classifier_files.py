@@ -15,6 +15,7 @@ from consumers.export.live import LiveExtractor
 from consumers.head import Head
 from consumers.learning import Learned, Recipe
 from consumers.report.card import CardFacts, model_card
+from consumers.report.held_out import HeldOut, held_out_csv
 from consumers.report.metrics import Metrics
 from consumers.report.pictures import confusion_picture, reliability_picture
 from consumers.report.suspects import suspects_csv
@@ -23,6 +24,7 @@ from transforms.models.described import ModelDescription
 from transforms.models.source import ModelSource
 
 METRICS_FILE, CARD_FILE, SUSPECTS_FILE = "metrics.json", "model_card.md", "label_suspects.csv"
+HELD_OUT_FILE = "held_out.csv"
 CONFUSION_FILE, RELIABILITY_FILE = "confusion_matrix.png", "reliability.png"
 EXTRACTOR_DIRECTORY = "feature_vector"
 
@@ -39,6 +41,7 @@ class Classifier:
       tuned: that model after it was fine-tuned; None: it was not.
       head: at its temperature.
       metrics: on images that were held out.
+      held_out: these images, and the answers.
       image_size: height and width in pixels, as the vectors' images had them.
       name: of the classifier.
       data: where the images are from, in words.
@@ -52,6 +55,7 @@ class Classifier:
     tuned: LiveExtractor | None
     head: Head
     metrics: Metrics
+    held_out: HeldOut
     image_size: tuple[int, int]
     name: str
     data: str
@@ -94,6 +98,7 @@ def write_classifier(
         )
     told = {**metrics.as_json(), "head": learned.fitted.description, **classifier.more}
     _write(directory, METRICS_FILE, json.dumps(told, indent=1, ensure_ascii=False) + "\n")
+    _write(directory, HELD_OUT_FILE, held_out_csv(classifier.held_out, labels))
     _write(directory, SUSPECTS_FILE, suspects_csv(learned.suspects))
     _write(directory, CARD_FILE, model_card(_facts(classifier, learned, recipe)))
     if metrics.confusion is not None:

@@ -12,6 +12,7 @@ from consumers.head import Head
 from consumers.labelled import Labelled
 from consumers.report.calibration import temperature
 from consumers.report.evaluation import evaluate
+from consumers.report.held_out import HeldOut
 from consumers.report.metrics import Metrics
 from consumers.report.probabilities import logits_of, probabilities_of
 from consumers.report.suspects import label_suspects
@@ -65,6 +66,7 @@ class Learned:
       fitted: the head as it was fitted.
       head: that head at the temperature at which its probabilities are right on average.
       metrics: of `head` on the images that were held out.
+      held_out: the answers that they are of.
       suspects: images with labels that are probably wrong, as `label_suspects` has them.
     """
 
@@ -75,6 +77,7 @@ class Learned:
     fitted: FittedHead
     head: Head
     metrics: Metrics
+    held_out: HeldOut
     suspects: pa.Table
 
 
@@ -108,17 +111,19 @@ def learn(labelled: Labelled, recipe: Recipe, say: Say) -> Learned:
     heat = _temperature(fitted, training)
     del training
     held_out = labelled.take(sides.held_out)
-    metrics = measure(fitted.head.logits(held_out.vectors), held_out, heat, recipe)
-    head = fitted.head.at_temperature(heat)
+    logits = fitted.head.logits(held_out.vectors)
+    metrics = measure(logits, held_out, heat, recipe)
+    answers = answers_at(logits, held_out, heat)
     return Learned(
         labelled,
         sides,
         near_duplicates,
         cosine,
         fitted,
-        head,
+        fitted.head.at_temperature(heat),
         metrics,
-        _suspects(labelled, sides, fitted.out_of_fold, head.logits(held_out.vectors)),
+        answers,
+        _suspects(labelled, sides, fitted.out_of_fold, answers.probabilities),
     )
 
 
@@ -140,6 +145,12 @@ def measure(logits: np.ndarray, held_out: Labelled, heat: float, recipe: Recipe)
     )
 
 
+def answers_at(logits: np.ndarray, held_out: Labelled, heat: float) -> HeldOut:
+    """What is answered to images at a temperature; arguments as of `measure`."""
+    answers = probabilities_of(logits / np.float32(heat), held_out.is_multi_label)
+    return HeldOut(held_out.ids, held_out.targets, answers)
+
+
 def _refuse_few(labelled: Labelled, fewest: int) -> None:
     for name, count in zip(labelled.classes, images_per_class(labelled), strict=True):
         if count < fewest:
@@ -158,7 +169,7 @@ def _alike(vectors: np.ndarray, asked: float | None, say: Say) -> tuple[float, n
     cosine = NEAR_DUPLICATE if asked is None else asked
     if cosine == 1:
         return cosine, equal_vector_groups(vectors)
-    groups = near_duplicate_groups(vectors, cosine)
+    groups = near_duplicate_groups(vectors, cosine, say)
     alike = images_not_alone(groups)
     if asked is not None or alike <= len(vectors) / 2:
         return cosine, groups
@@ -170,20 +181,19 @@ def _alike(vectors: np.ndarray, asked: float | None, say: Say) -> tuple[float, n
 
 
 def _temperature(fitted: FittedHead, training: Labelled) -> float:
-    if fitted.out_of_fold is None:
-        return 1.0
     known = np.isfinite(fitted.out_of_fold).all(1)
+    if not known.any():
+        return 1.0
     targets = training.targets[known]
     return temperature(logits_of(fitted.out_of_fold[known], targets), targets)
 
 
 def _suspects(
-    labelled: Labelled, sides: Split, out_of_fold: np.ndarray | None, held_out: np.ndarray
+    labelled: Labelled, sides: Split, out_of_fold: np.ndarray, held_out: np.ndarray
 ) -> pa.Table:
     """Among all images: what is held out was not learnt from, either."""
     shape = (len(labelled.ids), len(labelled.classes))
     probabilities = np.full(shape, np.nan, np.float32)
-    if out_of_fold is not None:
-        probabilities[sides.train] = out_of_fold
-    probabilities[sides.held_out] = probabilities_of(held_out, labelled.is_multi_label)
+    probabilities[sides.train] = out_of_fold
+    probabilities[sides.held_out] = held_out
     return label_suspects(labelled.ids, labelled.targets, labelled.classes, probabilities)

@@ -10,8 +10,9 @@ import numpy as np
 
 from consumers.head import Head
 from consumers.labelled import Labelled
-from consumers.learning import Learned, Recipe, Say, measure
+from consumers.learning import Learned, Recipe, Say, answers_at, measure
 from consumers.report.calibration import temperature
+from consumers.report.held_out import HeldOut
 from consumers.report.metrics import Metrics
 from consumers.training.fit import fit_head
 from consumers.training.split import split_images
@@ -37,11 +38,13 @@ class Relearned:
       tuned: what came out of fine-tuning, its validation images among it.
       head: the head at the temperature that is right for the validation images.
       metrics: of both on the images that were held out, which nothing has seen before.
+      held_out: the answers that they are of.
     """
 
     tuned: Tuned
     head: Head
     metrics: Metrics
+    held_out: HeldOut
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,8 +129,10 @@ def relearn(
     heat = temperature(validation.logits, targets if training.is_multi_label else targets.argmax(1))
     held_out = learned.labelled.take(learned.sides.held_out)
     rows, logits = _answers(model, tuned.head, held_out, refs, image, options.batch_size)
-    metrics = measure(logits, held_out.take(rows), heat, recipe)
-    return Relearned(tuned, tuned.head.at_temperature(heat), metrics)
+    held_out = held_out.take(rows)
+    metrics = measure(logits, held_out, heat, recipe)
+    answers = answers_at(logits, held_out, heat)
+    return Relearned(tuned, tuned.head.at_temperature(heat), metrics, answers)
 
 
 def _head_of(training: Labelled, learned: Learned, recipe: Recipe, losses: HeadLosses) -> Head:

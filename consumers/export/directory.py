@@ -146,7 +146,8 @@ def _remove_dead(parent: str, name: str) -> None:
             finally:
                 os.close(handle)
     put_aside = os.path.join(parent, f".{name}.replaced")
-    if os.path.isdir(put_aside) and not os.path.islink(put_aside):
+    is_model = os.path.isfile(os.path.join(put_aside, _OWN_FILE))
+    if is_model and not os.path.islink(put_aside):
         shutil.rmtree(put_aside, ignore_errors=True)
 
 

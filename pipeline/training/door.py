@@ -76,7 +76,6 @@ def read_train_options(words: Sequence[str]) -> TrainOptions:
         image_dir = storage.absolute(given.image_dir)
         embedding = read_options(_words_of_run(given, of_run, kept))
     return TrainOptions(
-        words=tuple(words),
         features=kept,
         embedding=embedding,
         image_dir=image_dir,
@@ -137,6 +136,8 @@ def _refuse_what_does_not_fit(given: argparse.Namespace, of_run: Sequence[str]) 
             "the vectors of these images are made anew; leave one of the two out",
             subject=f"--image_dir and {given.features_directory}",
         )
+    if given.output is not None and storage.absolute(given.output) == storage.absolute(given.model):
+        raise UserError("is the model that is learnt with", subject=f"--output {given.output}")
     if given.output is None and not (given.tflite_output_file or given.labels_output_file):
         raise UserError("--output is missing: give a directory for the SavedModel")
     if given.image_dir is None:

@@ -45,7 +45,6 @@ class TrainOptions:
     """All of it.
 
     Attributes:
-      words: the command line as it was typed.
       features: directory of the vectors.
       embedding: the run that makes them of `image_dir`; None: they are there.
       image_dir: a directory with a folder for each class, as images are named by; or None.
@@ -59,7 +58,6 @@ class TrainOptions:
       notes: what is to be said of options that have no effect.
     """
 
-    words: tuple[str, ...]
     features: str
     embedding: RunOptions | None
     image_dir: str | None

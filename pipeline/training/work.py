@@ -176,6 +176,7 @@ def _classifier(
         tuned=None if tuned is None else tuned.extractor,
         head=best.head,
         metrics=best.metrics,
+        held_out=best.held_out,
         image_size=_image_size(features),
         name=os.path.basename(storage.absolute(options.output or options.features).rstrip("/")),
         data=f"the images of {folder}",

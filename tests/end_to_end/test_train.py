@@ -36,6 +36,7 @@ FILES = {
     "confusion_matrix.png",
     "reliability.png",
     "label_suspects.csv",
+    "held_out.csv",
 }
 
 
@@ -100,6 +101,10 @@ def test_a_model_comes_out_with_all_that_is_told_of_it(digits: Job):
     with open(digits.model / "label_suspects.csv") as file:
         suspects = list(csv.DictReader(file))
     assert all(row["label"] != row["suggested"] for row in suspects)
+    with open(digits.model / "held_out.csv") as file:
+        answers = list(csv.DictReader(file))
+    assert sum(row["right"] == "1" for row in answers) == metrics["correct"]
+    assert all(pathlib.Path(row["id"]).parent.name == row["label"] for row in answers)
     assert "0.1.0" in (digits.model / "model_card.md").read_text()
 
 
