@@ -10,9 +10,10 @@ import numpy as np
 
 from consumers.head import Dense, Head
 from consumers.labelled import Labelled
+from consumers.training.cross_validation import answers_of, askable_folds
 from consumers.training.logistic import ClassWeight, image_weights
-from consumers.training.split import folds
-from consumers.training.streaming import Standardisation, class_probabilities
+from consumers.training.streaming import Standardisation
+from transforms.errors import Parameter, UserError
 from transforms.machine.tensorflow_import import import_tensorflow
 
 if TYPE_CHECKING:
@@ -47,13 +48,14 @@ class MlpFit:
     Attributes:
       head: for vectors as they are; two layers, or one without hidden units.
       best_epoch: counted from 1, the one that is kept.
-      validation_loss: log loss, smoothing and penalties then, on the images that end it.
+      validation_loss: log loss, smoothing and penalties then, on the images that end it; None where
+        there were too few groups for such images, and the last epoch is kept.
       out_of_fold: float32 [n, C], as `LogisticFit` has it.
     """
 
     head: Head
     best_epoch: int
-    validation_loss: float
+    validation_loss: float | None
     out_of_fold: np.ndarray
 
 
@@ -67,40 +69,56 @@ def fit_mlp(
     Args:
       training: float32 vectors [n, N], perhaps a memory map; read batch by batch.
       descent: see there.
-      fold_count: for the out-of-fold probabilities, 2 or more.
+      fold_count: for the out-of-fold probabilities; below 2, or of one group, there are none.
       progress: is told what was found, a line at a time.
+
+    Raises:
+      UserError: the weights became infinite with this learning rate.
     """
     vectors, count = training.vectors, len(training.ids)
     scale = Standardisation.of(vectors)
-    fold_of = folds(training, fold_count, descent.seed)
-    out_of_fold = np.zeros((count, len(training.classes)), np.float32)
-    for number in range(fold_count):
-        left_out = np.flatnonzero(fold_of == number)
-        if not len(left_out):
-            continue
-        layers, epoch, loss = _trained(training, np.flatnonzero(fold_of != number), scale, descent)
-        progress(f"fold {number + 1} of {fold_count}: log loss {loss:.4f} after {epoch} epochs")
-        logits = _logits(layers, vectors, left_out, scale)
-        out_of_fold[left_out] = class_probabilities(logits, training.is_multi_label)
+    out_of_fold = np.full((count, len(training.classes)), np.nan, np.float32)
+    for part in askable_folds(training, fold_count, descent.seed):
+        layers, epoch, loss = _trained(training, part.learnt, scale, descent)
+        progress(f"fold {part.number} of {fold_count}: {_told(epoch, loss)}")
+        logits = _logits(layers, vectors, part.asked, scale)
+        out_of_fold[part.asked] = answers_of(logits, training.is_multi_label)
     layers, epoch, loss = _trained(training, np.arange(count), scale, descent)
-    progress(f"all folds: log loss {loss:.4f} after {epoch} epochs")
+    progress(f"all folds: {_told(epoch, loss)}")
     head = Head(layers, descent.dropout_rate, descent.l1, descent.l2)
     return MlpFit(head.on_standardised(scale.mean, scale.deviation), epoch, loss, out_of_fold)
 
 
+def _told(epoch: int, loss: float | None) -> str:
+    if loss is None:
+        return f"{epoch} epochs, all of them, as there are too few groups to watch some"
+    return f"log loss {loss:.4f} after {epoch} epochs"
+
+
+def _watched(training: Labelled, rows: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """The rows to learn from and those whose loss ends it, which may be none.
+
+    No class is watched that is not learnt.
+    """
+    own = np.arange(len(rows)) if training.groups is None else training.groups[rows]
+    no_vectors = np.empty((len(rows), 0), np.float32)
+    images = Labelled(training.ids[rows], no_vectors, training.targets[rows], training.classes, own)
+    for part in askable_folds(images, _VALIDATION_PARTS, seed):
+        unknown = np.delete(own, np.concatenate([part.learnt, part.asked]))
+        watched = part.asked[~np.isin(own[part.asked], unknown)]
+        if len(watched):
+            return np.delete(rows, watched), rows[watched]
+    return rows, rows[:0]
+
+
 def _trained(
     training: Labelled, rows: np.ndarray, scale: Standardisation, descent: Descent
-) -> tuple[tuple[Dense, ...], int, float]:
+) -> tuple[tuple[Dense, ...], int, float | None]:
     """The layers on standardised vectors, the epoch that they are of, and its validation loss."""
     import_tensorflow()
     import keras
 
-    targets = training.targets[rows]
-    groups = None if training.groups is None else training.groups[rows]
-    no_vectors = np.empty((len(rows), 0), np.float32)
-    parts = Labelled(training.ids[rows], no_vectors, targets, training.classes, groups)
-    part_of = folds(parts, min(_VALIDATION_PARTS, len(rows)), descent.seed + 1)
-    learnt, watched = rows[part_of != 0], rows[part_of == 0]
+    learnt, watched = _watched(training, rows, descent.seed + 1)
     model = _network(training.vectors.shape[1], len(training.classes), descent)
     optimizer: Any = keras.optimizers.Adam(descent.learning_rate)
     if descent.momentum is not None:
@@ -111,19 +129,32 @@ def _trained(
     if training.is_multi_label:
         loss = _sum_of_sigmoids(descent.label_smoothing)
     model.compile(optimizer, loss, jit_compile=False)
-    stop = keras.callbacks.EarlyStopping(patience=_PATIENCE, restore_best_weights=True)
+    callbacks: list[Any] = [keras.callbacks.TerminateOnNaN()]
+    validation = None
+    if len(watched):
+        stop = keras.callbacks.EarlyStopping(patience=_PATIENCE, restore_best_weights=True)
+        callbacks.append(stop)
+        validation = _batches(training, watched, scale, descent, 4 * descent.batch_size, False)
     history = model.fit(
         _batches(training, learnt, scale, descent, descent.batch_size, is_shuffled=True),
-        validation_data=_batches(training, watched, scale, descent, 4 * descent.batch_size, False),
+        validation_data=validation,
         epochs=descent.epochs,
-        callbacks=[stop],
+        callbacks=callbacks,
         shuffle=False,
         verbose=0,
-    )
-    losses = history.history["val_loss"]
-    best = int(np.nanargmin(losses))
+    ).history
     dense = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)]
     layers = tuple(Dense(*(np.asarray(weight) for weight in each.get_weights())) for each in dense)
+    losses = history["val_loss" if len(watched) else "loss"]
+    is_finite = all(np.isfinite(x).all() for layer in layers for x in (layer.kernel, layer.bias))
+    if not is_finite or not np.isfinite(losses).any():
+        raise UserError(
+            "the network's weights grow without end with it; give a lower one, such as a tenth",
+            subject=Parameter("learning_rate", descent.learning_rate),
+        )
+    if not len(watched):
+        return layers, len(losses), None
+    best = int(np.nanargmin(losses))
     return layers, best + 1, float(losses[best])
 
 

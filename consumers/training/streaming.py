@@ -19,7 +19,10 @@ from consumers.head import Dense
 # The share of itself by which a step has to make the objective less.
 ROUGH, EXACT = 1e-5, 1e-6
 
-_MOST_PASSES = 200
+MOST_PASSES = 200
+"""Over the images, in one search."""
+
+_NOT_ENOUGH_PASSES = 1  # L-BFGS-B's status
 _BLOCK_BYTES = 16 * 2**20
 # Vectors in fewer bytes are gathered once, and not in each pass.
 _KEPT_BYTES = 256 * 2**20
@@ -74,7 +77,7 @@ def solve(
     penalty: Penalty,
     start: Dense,
     tolerance: float = EXACT,
-) -> Dense:
+) -> tuple[Dense, bool]:
     """The layer that has the least mean log loss and penalty.
 
     Args:
@@ -90,7 +93,7 @@ def solve(
         choose by.
 
     Returns:
-      The layer on standardised vectors.
+      The layer on standardised vectors, and whether `MOST_PASSES` over the images were enough.
     """
     from scipy.optimize import minimize
 
@@ -133,7 +136,7 @@ def solve(
     if penalty.l1:  # |w| has no gradient at 0; the sum of two numbers that are not negative has
         first = np.concatenate([np.maximum(kernel, 0), np.maximum(-kernel, 0), bias])
         bounds = [(0, None)] * (2 * size) + [(None, None)] * len(bias)
-    options = {"ftol": tolerance, "gtol": tolerance, "maxfun": _MOST_PASSES}
+    options = {"ftol": tolerance, "gtol": tolerance, "maxfun": MOST_PASSES}
     found = minimize(
         objective,
         first.astype(np.float64),
@@ -141,9 +144,12 @@ def solve(
         method="L-BFGS-B",
         bounds=bounds,
         options=options,
-    ).x
-    kernel = found[:size] - found[size : 2 * size] if penalty.l1 else found[:size]
-    return Dense(kernel.reshape(shape).astype(np.float32), found[-shape[1] :].astype(np.float32))
+    )
+    best = found.x
+    kernel = best[:size] - best[size : 2 * size] if penalty.l1 else best[:size]
+    layer = Dense(kernel.reshape(shape).astype(np.float32), best[-shape[1] :].astype(np.float32))
+    # Where a step gets lost in the rounding of float32, it is no success either, but near enough.
+    return layer, found.status != _NOT_ENOUGH_PASSES
 
 
 def standardised_logits(
@@ -157,38 +163,6 @@ def standardised_logits(
         logits[at : at + len(block)] = answer
         at += len(block)
     return logits
-
-
-def class_probabilities(logits: np.ndarray, is_multi_label: bool) -> np.ndarray:
-    """Float32 [n, C]: the sigmoid of each logit where an image has several classes, else softmax.
-
-    >>> class_probabilities(np.array([[0.0, 0.0]], np.float32), False).tolist()
-    [[0.5, 0.5]]
-    """
-    from scipy.special import expit, softmax
-
-    return (expit(logits) if is_multi_label else softmax(logits, axis=1)).astype(np.float32)
-
-
-def mean_log_loss(probabilities: np.ndarray, targets: np.ndarray, weights: np.ndarray) -> float:
-    """The weighted mean of −log of what was given to the truth; over classes, it is added up.
-
-    Args:
-      probabilities: float32 [n, C].
-      targets, weights: as in `solve`.
-
-    >>> mean_log_loss(np.array([[0.5, 0.5]], np.float32), np.array([1]), np.ones(1, np.float32))
-    0.6931471824645996
-    """
-    epsilon = np.finfo(np.float32).eps
-    if targets.ndim == 2:
-        of_truth = np.where(targets, probabilities, 1 - probabilities)
-        total = weights.sum(dtype=np.float64) / targets.shape[1]
-    else:
-        of_truth = probabilities[np.arange(len(targets)), targets]
-        total = weights.sum(dtype=np.float64)
-    losses = -np.log(np.clip(of_truth, epsilon, 1)) * weights
-    return float(losses.sum(dtype=np.float64) / total)
 
 
 def _blocks(vectors: np.ndarray, rows: np.ndarray) -> Iterator[np.ndarray]:
