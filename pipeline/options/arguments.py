@@ -140,8 +140,8 @@ def _add_model(group: Any) -> None:
     group.add_argument(
         "--labels_file",
         metavar="FILE",
-        help="classification: class names, one a line, also --labels FILE (the built-in model "
-        "knows its own)",
+        help="classification: class names, one a line, also --labels FILE (default: those "
+        "that the model says itself, as the built-in and those of train do)",
     )
     group.add_argument(
         "--top_k",
@@ -154,7 +154,7 @@ def _add_model(group: Any) -> None:
         "--activation",
         choices=["none", "softmax", "sigmoid"],
         help="classification: what makes the scores in top_k of the logits; never guessed "
-        "(default: none; the built-in model: softmax)",
+        "(default: what the model says itself, else none)",
     )
 
 
