@@ -12,8 +12,7 @@ import nbclient
 import nbformat
 import pytest
 
-from examples import retrain
-from tests.helpers.commands import ROOT
+from tests.helpers.commands import ROOT, run
 
 NOTEBOOK = ROOT / "examples" / "retrain.ipynb"
 LARGEST_OUTPUT = 10_000
@@ -43,9 +42,11 @@ def kinds(notebook) -> list[list[str]]:
     return [sorted(output.get("data", {"text": ""})) for output in outputs(notebook)]
 
 
-def test_the_script_trains_exports_and_knows_digits_that_it_has_not_seen(tmp_path, capfd):
-    retrain.main([str(tmp_path), "--most", "150", "--image_size", "64x64"])
-    lines = capfd.readouterr().out.splitlines()
+def test_the_script_trains_exports_and_knows_digits_that_it_has_not_seen(tmp_path):
+    words = ["examples.retrain", tmp_path, "--most", "150", "--image_size", "64x64"]
+    done = run([sys.executable, "-m", *words])
+    assert done.code == 0, done.err
+    lines = done.out.splitlines()
     commands = [line.split()[3] for line in lines if line.startswith("$ ")]
     assert commands == ["pipeline.train", "pipeline.run"]
     right, seen = map(int, re.fullmatch(r"right: (\d+) of (\d+)", lines[-1]).groups())

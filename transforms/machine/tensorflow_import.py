@@ -6,11 +6,30 @@ import contextlib
 import os
 import sys
 import threading
+from collections.abc import Iterator
 
 from transforms.machine import native_stderr
 from transforms.machine.cores import available_cores, schedulable_cores
 
 _lock = threading.Lock()
+
+
+@contextlib.contextmanager
+def _not_there(package: str) -> Iterator[None]:
+    """Within the body a package that is not imported yet cannot be.
+
+    Keras imports Matplotlib for its pictures wherever there is one: every worker would be half a
+    second later, and have its fonts listed in the home directory.
+    """
+    if package in sys.modules:
+        yield
+        return
+    sys.modules[package] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if sys.modules.get(package) is None:
+            del sys.modules[package]
 
 
 def import_tensorflow() -> None:
@@ -24,7 +43,8 @@ def import_tensorflow() -> None:
         if "tensorflow" in sys.modules:
             return
         quiet = os.environ.get("TF_CPP_MIN_LOG_LEVEL", "0") != "0"
-        with native_stderr.shown_if_it_fails() if quiet else contextlib.nullcontext():
+        told = native_stderr.shown_if_it_fails() if quiet else contextlib.nullcontext()
+        with told, _not_there("matplotlib"):
             import tensorflow
 
         if not tensorflow.config.threading.get_intra_op_parallelism_threads():
