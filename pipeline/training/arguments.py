@@ -178,7 +178,8 @@ def _add_head(group: Any) -> None:
         "--class_weight",
         choices=["none", "balanced"],
         default="none",
-        help="whether each image counts the same, or each class (default: %(default)s)",
+        help="whether each image counts the same, or each class; not of fine-tuning (default: "
+        "%(default)s)",
     )
     group.add_argument(
         "--folds",

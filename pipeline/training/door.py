@@ -264,6 +264,8 @@ def _notes(given: argparse.Namespace) -> Iterator[str]:
     for name, why in tuning_arguments.WITHOUT_EFFECT.items():
         if getattr(given, name) is not None:
             yield f"--{name} has no effect any more: {why}"
+    if given.do_fine_tuning and given.class_weight != "none":
+        yield "--class_weight has an effect on the head alone: fine-tuning weighs images the same"
     at_work = {given.head}
     if given.do_fine_tuning:
         at_work |= {"fine-tuning"}
