@@ -40,13 +40,15 @@ demo: $(INSTALLED)
 	$(BIN)/python -m examples.show demo/features demo/logits
 
 # A file's tests stay in one process, in the order of tests/helpers/processes.py: the long ones begin.
-# In two rounds, as a process that has loaded a hundred models does not give all of its memory back.
+# In three rounds, as a process that has loaded a hundred models does not give all of its memory back.
 PYTEST := $(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 FIRST := tests/faults tests/docs tests/benchmarks tests/end_to_end/test_model_forms.py
+SECOND := tests/consumers tests/examples tests/end_to_end/test_train.py
 
 test: $(INSTALLED)
 	$(PYTEST) $(FIRST)
-	$(PYTEST) $(FIRST:%=--ignore=%)
+	$(PYTEST) $(SECOND)
+	$(PYTEST) $(patsubst %,--ignore=%,$(FIRST) $(SECOND))
 
 # The same tests with more of all: 25 kills, 100,000 images, every architecture, faults at each system
 # call and request. Then what the promises rest on is taken out, one at a time: a test has to notice.
