@@ -18,8 +18,8 @@ _lock = threading.Lock()
 def _not_there(package: str) -> Iterator[None]:
     """Within the body a package that is not imported yet cannot be.
 
-    Keras imports Matplotlib for its pictures wherever there is one: every worker would be half a
-    second later, and have its fonts listed in the home directory.
+    Keras imports Matplotlib for its pictures wherever there is one: every worker would be 0.1 to
+    0.4 seconds later, and have its fonts listed in the home directory.
     """
     if package in sys.modules:
         yield
