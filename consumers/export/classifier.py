@@ -14,11 +14,12 @@ import tempfile
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from consumers.export.live import LiveExtractor, is_keras_model, open_extractor
+from consumers.export.live import LiveExtractor, open_extractor
 from consumers.head import Head
 from transforms.errors import UserError, one_line
 from transforms.models.described import ModelDescription, refuse_labels, write_description
 from transforms.models.source import ModelSource
+from transforms.models.trainable import is_keras_model
 
 LABELS_NAME = "labels.txt"
 

@@ -6,15 +6,17 @@ Fine-tuning ends with one; `open_extractor` makes one of a published model.
 from __future__ import annotations
 
 import dataclasses
-import functools
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from transforms.errors import UserError
-from transforms.models import pixels, vectors
 from transforms.models.loading import LoadedModel, load_model
 from transforms.models.source import ModelSource
+from transforms.models.trainable import (
+    call_in_training,
+    regularization_losses,
+    tensorflow_variable,
+)
 
 
 class LiveExtractor(Protocol):
@@ -84,71 +86,18 @@ def open_extractor(source: ModelSource) -> OpenedExtractor:
             subject=source.subject,
         )
     owner = loaded.owner
-    known: Any = None
-    training: Callable[[Any, bool], Any] | None = None
-    if source.is_keras_file:
-        known, training = owner, _keras_training(owner, source, loaded)
-    elif loaded.function == "__call__":
-        known, training = owner, _training(owner, source, loaded)
+    call, _ = call_in_training(source, loaded)
+    is_trained = source.is_keras_file or loaded.function == "__call__"
+    trainable = getattr(owner, "trainable_variables", None) if is_trained else None
     return OpenedExtractor(
-        call=_in_batches(training or (lambda images, _: loaded.call(images)), loaded),
+        call=_in_batches(call, loaded),
         variables=_variables(owner),
-        trainable_variables=[_raw(v) for v in getattr(known, "trainable_variables", ())],
-        regularization_losses=_losses(known),
+        trainable_variables=list(map(tensorflow_variable, trainable or ())),
+        regularization_losses=regularization_losses(owner) if is_trained else [],
         owner=owner,
         height=loaded.height,
         width=loaded.width,
     )
-
-
-def is_keras_model(owner: Any) -> bool:
-    """Whether an extractor is a model of Keras 2 or 3 and not what TensorFlow has loaded."""
-    return hasattr(owner, "get_config")
-
-
-def _training(
-    owner: Any, source: ModelSource, loaded: LoadedModel
-) -> Callable[[Any, bool], Any] | None:
-    """The function of a callable SavedModel that takes `training`; None: it does not.
-
-    Nor does one that was saved without a trace for training, or whose `training` is an argument.
-    """
-    import tensorflow as tf
-
-    known = inspect.getfullargspec(owner.__call__)
-    arguments = dict(source.arguments)
-    if "training" not in (*known.args, *known.kwonlyargs) or "training" in arguments:
-        return None
-    dtype = tf.as_dtype(loaded.dtype)
-
-    def call(images: Any, training: bool) -> Any:
-        batch = pixels.model_input(images, dtype, source)
-        return vectors.vector(owner(batch, **arguments, training=training), source)
-
-    size = [loaded.batch_size, loaded.height, loaded.width, 3]
-    try:
-        traced = tf.function(lambda images: call(images, True), autograph=False)
-        traced.get_concrete_function(tf.TensorSpec(size, tf.float32))
-    except ValueError:
-        return None
-    return call
-
-
-def _keras_training(
-    model: Any, source: ModelSource, loaded: LoadedModel
-) -> Callable[[Any, bool], Any]:
-    import tensorflow as tf
-
-    names = list(getattr(model, "output_names", ()))
-    dtype = tf.as_dtype(loaded.dtype)
-
-    def call(images: Any, training: bool) -> Any:
-        answer = model(pixels.model_input(images, dtype, source), training=training)
-        if isinstance(answer, list):
-            answer = dict(zip(names, answer, strict=True))
-        return vectors.vector(answer, source)
-
-    return call
 
 
 def _in_batches(
@@ -188,28 +137,4 @@ def _variables(owner: Any) -> list[Any]:
     if not listed:
         parts = tf.train.TrackableView(owner).descendants()
         listed = [part for part in parts if isinstance(part, tf.Variable)]
-    return list({id(v): v for v in map(_raw, listed)}.values())
-
-
-def _raw(variable: Any) -> Any:
-    """TensorFlow's variable; Keras 3 wraps it, in an attribute that TensorFlow has as a method."""
-    return variable if callable(variable.value) else variable.value
-
-
-def _losses(known: Any) -> list[Callable[[], Any]]:
-    """What gives the regularisation losses of a Reusable SavedModel or of a Keras model."""
-    if known is None:
-        return []
-    if not is_keras_model(known):
-        return list(getattr(known, "regularization_losses", ()))
-    of_variables: list[Callable[[], Any]] = [  # Keras 3
-        functools.partial(variable.regularizer, variable)
-        for variable in known.trainable_variables
-        if getattr(variable, "regularizer", None) is not None
-    ]
-    of_layers = [  # Keras 2, which has no public name for them
-        loss
-        for layer in getattr(known, "submodules", ())
-        for loss in getattr(layer, "_callable_losses", ())
-    ]
-    return of_variables or of_layers
+    return list({id(v): v for v in map(tensorflow_variable, listed)}.values())

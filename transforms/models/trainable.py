@@ -60,11 +60,59 @@ def load_trainable(source: ModelSource) -> TrainableModel:
         _refuse(source, "it decodes the images itself")
     if model.batch_size is not None:
         _refuse(source, f"it takes batches of {model.batch_size} images alone")
-    if source.is_keras_file:
-        return _keras_file(source, model)
-    if model.function != "__call__":
+    if not source.is_keras_file and model.function != "__call__":
         _refuse(source, f"it is called by its signature {model.function}, which has no gradient")
-    return _reusable(source, model)
+    owner = model.owner
+    listed = getattr(owner, "trainable_variables", None) or ()
+    trainable = tuple(map(tensorflow_variable, listed))
+    if not trainable:
+        _refuse(source, "it has no trainable_variables")
+    call, knows_training = call_in_training(source, model)
+    frozen_in = _without_gradient(source, model, call, trainable)
+    if frozen_in:
+        _refuse(source, frozen_in)
+    variables = map(tensorflow_variable, getattr(owner, "variables", None) or trainable)
+    return TrainableModel(
+        call=call,
+        variables=tuple(variables),
+        trainable_variables=trainable,
+        regularization_losses=tuple(regularization_losses(owner)),
+        owner=owner,
+        source=source,
+        knows_training=knows_training,
+        height=model.height,
+        width=model.width,
+    )
+
+
+def call_in_training(
+    source: ModelSource, model: LoadedModel
+) -> tuple[Callable[[Any, bool], Any], bool]:
+    """A model's function that is told whether this is training.
+
+    Args:
+      source: how it is called.
+      model: as `loading.load_model` has loaded it; it takes pixels.
+
+    Returns:
+      from images, float32 [B, H, W, 3] in [0, 1], and `training`, a Python bool, to float32 [B, N];
+      and whether the model knows `training`.
+    """
+    import tensorflow as tf
+
+    if source.is_keras_file:
+        function, knows_training = _keras_function(model.owner), True
+    elif model.function == "__call__":
+        function, knows_training = _reusable_function(source, model)
+    else:
+        return (lambda images, training: model.call(images)), False
+    dtype = tf.dtypes.as_dtype(model.dtype)
+
+    def call(images: Any, training: bool) -> Any:
+        given = pixels.model_input(images, dtype, source)
+        return vectors.vector(function(given, training), source)
+
+    return call, knows_training
 
 
 def _refuse(source: ModelSource, why: str) -> NoReturn:
@@ -73,28 +121,17 @@ def _refuse(source: ModelSource, why: str) -> NoReturn:
     )
 
 
-def _reusable(source: ModelSource, model: LoadedModel) -> TrainableModel:
-    owner = model.owner
-    trainable = tuple(getattr(owner, "trainable_variables", None) or ())
-    if not trainable:
-        _refuse(source, "it has no trainable_variables")
-    known = inspect.getfullargspec(owner.__call__)
+def _reusable_function(
+    source: ModelSource, model: LoadedModel
+) -> tuple[Callable[[Any, bool], Any], bool]:
+    known = inspect.getfullargspec(model.owner.__call__)
     given = dict(source.arguments)
-    plain = functools.partial(_answer, owner, given)
-    call, knows_training = plain, False
-    if "training" in [*known.args, *known.kwonlyargs] and "training" not in given:
-        told = functools.partial(_answer_told, owner, given)
-        knows_training = _is_traced(source, model, told)
-        call = told if knows_training else functools.partial(_answer_untold, owner, given)
-    return _trainable(
-        source,
-        model,
-        call,
-        knows_training,
-        tuple(getattr(owner, "variables", None) or trainable),
-        trainable,
-        tuple(getattr(owner, "regularization_losses", None) or ()),
-    )
+    if "training" not in [*known.args, *known.kwonlyargs] or "training" in given:
+        return functools.partial(_answer, model.owner, given), False
+    told = functools.partial(_answer_told, model.owner, given)
+    if _is_traced(source, model, told):
+        return told, True
+    return functools.partial(_answer_untold, model.owner, given), False
 
 
 def _answer(owner: Any, given: dict[str, Any], images: Any, training: bool) -> Any:
@@ -114,7 +151,7 @@ def _is_traced(source: ModelSource, model: LoadedModel, call: Any) -> bool:
     import tensorflow as tf
 
     sizes = [3, model.height, model.width] if source.layout == "NCHW" else None
-    shape = [None, *(sizes or [model.height, model.width, 3])]
+    shape = [model.batch_size, *(sizes or [model.height, model.width, 3])]
     spec = tf.TensorSpec(shape, tf.dtypes.as_dtype(model.dtype))
     try:
         traced = tf.function(lambda images: call(images, True), autograph=False)
@@ -124,29 +161,33 @@ def _is_traced(source: ModelSource, model: LoadedModel, call: Any) -> bool:
     return True
 
 
-def _keras_file(source: ModelSource, model: LoadedModel) -> TrainableModel:
-    owner = model.owner
-    trainable = tuple(map(_tensorflow_variable, owner.trainable_variables))
-    if not trainable:
-        _refuse(source, "it has no trainable variables")
+def _keras_function(owner: Any) -> Callable[[Any, bool], Any]:
     names = list(getattr(owner, "output_names", ()))
 
     def call(images: Any, training: bool) -> Any:
         answer = owner(images, training=training)
         return dict(zip(names, answer, strict=True)) if isinstance(answer, list) else answer
 
-    variables = tuple(map(_tensorflow_variable, owner.variables))
-    losses = tuple(_weight_losses(owner))
-    return _trainable(source, model, call, True, variables, trainable, losses)
+    return call
 
 
-def _tensorflow_variable(variable: Any) -> Any:
-    """Keras 3 wraps TensorFlow's variables, in an attribute that Keras 2 has as a method."""
+def tensorflow_variable(variable: Any) -> Any:
+    """TensorFlow's own: Keras 3 wraps it, in an attribute that Keras 2 has as a method."""
     return variable if callable(variable.value) else variable.value
 
 
-def _weight_losses(owner: Any) -> Sequence[Callable[[], Any]]:
-    """The regularisation losses of weights; what activities cost is no function of none."""
+def is_keras_model(owner: Any) -> bool:
+    """Whether it is a model of Keras 2 or 3 and not what TensorFlow has loaded."""
+    return hasattr(owner, "get_config")
+
+
+def regularization_losses(owner: Any) -> Sequence[Callable[[], Any]]:
+    """What a Reusable SavedModel says they are; of a Keras model those of its weights.
+
+    What activities cost is no function of no argument.
+    """
+    if not is_keras_model(owner):
+        return list(getattr(owner, "regularization_losses", None) or ())
     of_variables = [  # Keras 3
         functools.partial(variable.regularizer, variable)
         for variable in owner.trainable_variables
@@ -159,32 +200,6 @@ def _weight_losses(owner: Any) -> Sequence[Callable[[], Any]]:
         for loss in getattr(layer, "_callable_losses", ())
     ]
     return of_variables or of_layers
-
-
-def _trainable(
-    source: ModelSource,
-    model: LoadedModel,
-    function: Callable[[Any, bool], Any],
-    knows_training: bool,
-    variables: tuple[Any, ...],
-    trainable: tuple[Any, ...],
-    losses: tuple[Callable[[], Any], ...],
-) -> TrainableModel:
-    import tensorflow as tf
-
-    dtype = tf.dtypes.as_dtype(model.dtype)
-
-    def call(images: Any, training: bool) -> Any:
-        given = pixels.model_input(images, dtype, source)
-        return vectors.vector(function(given, training), source)
-
-    frozen_in = _without_gradient(source, model, call, trainable)
-    if frozen_in:
-        _refuse(source, frozen_in)
-    return TrainableModel(
-        call, variables, trainable, losses, model.owner, source, knows_training,
-        model.height, model.width,
-    )  # fmt: skip
 
 
 def _without_gradient(
