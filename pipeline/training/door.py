@@ -21,22 +21,6 @@ from pipeline.training.values import LabelOptions, TrainOptions, Tuning
 from transforms import storage
 from transforms.errors import UserError
 
-_MODEL_VALUES = (
-    "model",
-    "model_sha256",
-    "signature",
-    "tags",
-    "output_key",
-    "model_args",
-    "pool",
-    "task",
-    "image_size",
-    "value_range",
-    "model_layout",
-)
-_MODEL_SWITCHES = ("trust_model", "private_redirects")
-
-
 # Options of run that say what a training settles itself.
 _NOT_OF_TRAIN = frozenset(
     [
@@ -191,13 +175,24 @@ def _kept(given: argparse.Namespace) -> str:
     return given.features_directory or given.features_dir or f"{_beside(given)}-features"
 
 
+def _model_words(given: argparse.Namespace) -> list[str]:
+    """The flags that say how the model is called, as they were given."""
+    parser = argparse.ArgumentParser(add_help=False)
+    model.add_arguments(parser)
+    words = []
+    for action in parser._actions:
+        value = getattr(given, action.dest)
+        if value is True:
+            words.append(action.option_strings[0])
+        elif value not in (None, False):
+            words.append(f"{action.option_strings[0]}={value}")
+    return words
+
+
 def _words_of_run(given: argparse.Namespace, of_run: Sequence[str], kept: str) -> list[str]:
     """The command line of the run that makes the vectors."""
     words = ["--input", given.image_dir, "--output", kept, "--label_from_parent", "--mode", "sync"]
-    for name in _MODEL_VALUES:
-        value = getattr(given, name)
-        words += [] if value is None else [f"--{name}={value}"]
-    words += [f"--{name}" for name in _MODEL_SWITCHES if getattr(given, name)]
+    words += [f"--model={given.model}", *_model_words(given)]
     return [*words, *of_run]
 
 
